@@ -1,0 +1,12 @@
+#include "app/commands/command.h"
+
+namespace tagspace {
+
+void RunOptions::add_to(CLI::App& command) {
+  command.add_option("RUN", run, "The run folder that train made")->required();
+  command.add_option("--threads", threads, "Threads to use; 0: one a core. Results do not depend on it.")
+      ->check(CLI::Range(0, 1024))
+      ->option_text("N (0)");
+}
+
+}  // namespace tagspace

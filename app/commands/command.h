@@ -1,0 +1,37 @@
+// The commands of the program: each adds itself to the command line, and is run when it was the one given.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+namespace tagspace {
+
+inline constexpr int kSuccess = 0;
+inline constexpr int kFailure = 1;
+inline constexpr int kWrongUsage = 2;
+
+struct Command {
+  CLI::App* app = nullptr;
+  std::function<int()> run;  // returns the exit status; throws Error
+};
+
+[[nodiscard]] Command add_train(CLI::App& program);
+[[nodiscard]] Command add_predict(CLI::App& program);
+[[nodiscard]] Command add_evaluate(CLI::App& program);
+[[nodiscard]] Command add_embed(CLI::App& program);
+[[nodiscard]] Command add_neighbors(CLI::App& program);
+[[nodiscard]] Command add_export(CLI::App& program);
+[[nodiscard]] Command add_schema(CLI::App& program);
+
+// What all commands that use a run folder take.
+struct RunOptions {
+  std::filesystem::path run;
+  std::uint32_t threads = 0;
+
+  void add_to(CLI::App& command);
+};
+
+}  // namespace tagspace

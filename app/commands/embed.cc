@@ -1,0 +1,84 @@
+#include <bit>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "app/commands/command.h"
+#include "app/output.h"
+#include "app/trained_model.h"
+#include "data_pipeline/post_batcher.h"
+
+namespace tagspace {
+namespace {
+
+struct Arguments {
+  RunOptions run;
+  std::filesystem::path posts = "-";
+  std::string format = "text";
+};
+
+// NumPy's format, version 1.0: a header in Python's syntax, padded to 64 bytes, then little-endian floats.
+std::string npy_header(std::size_t rows, std::size_t columns) {
+  static_assert(std::endian::native == std::endian::little);
+  std::string header = fmt::format("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}", rows, columns);
+  const std::size_t before = 10;  // magic, version and the header's length
+  header.append(63 - (before + header.size()) % 64, ' ');
+  header += '\n';
+  std::string start("\x93NUMPY\x01\x00", 8);
+  start += static_cast<char>(header.size() & 0xFFU);
+  start += static_cast<char>(header.size() >> 8U);
+  return start + header;
+}
+
+int embed(const Arguments& arguments) {
+  const TrainedModel trained = load_trained_model(arguments.run.run, arguments.run.threads);
+  const std::size_t dim = trained.model.config().dim;
+  PostReader reader(arguments.posts, trained.tokenizer->config().lowercase);
+  PostBatcher batcher(reader, *trained.tokenizer, trained.hashtags, trained.threads);
+  Output output;
+  PackedBatch batch;
+  std::vector<float> vectors;  // [posts, dim]
+  const bool text = arguments.format == "text";
+  std::size_t posts = 0;
+  while (batcher.next(kPostsAtOnce, batch)) {
+    // NumPy's header comes first and says how many there are, so all are kept.
+    const std::size_t begin = text ? 0 : posts * dim;
+    posts += batch.posts();
+    vectors.resize(begin + batch.posts() * dim);
+    trained.model.encode(batch, trained.as_bag, vectors.data() + begin);
+    if (!text) continue;
+    std::string line;
+    for (std::size_t i = 0; i < vectors.size(); ++i) {
+      fmt::format_to(std::back_inserter(line), "{:.9g}{}", vectors[i], (i + 1) % dim == 0 ? '\n' : ' ');
+    }
+    output.write(line);
+    output.flush();
+  }
+  if (!text) {
+    output.write(npy_header(posts, dim));
+    output.write({reinterpret_cast<const char*>(vectors.data()), vectors.size() * sizeof(float)});
+    output.flush();
+  }
+  return kSuccess;
+}
+
+}  // namespace
+
+Command add_embed(CLI::App& program) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* app = program.add_subcommand("embed", "The vector of each post: one line out for each line in");
+  arguments->run.add_to(*app);
+  app->add_option("--posts", arguments->posts, "File of posts; - is standard input")->option_text("FILE (-)");
+  app->add_option("--format", arguments->format, "text: numbers with a space between; npy: a NumPy array of float32")
+      ->check(CLI::IsMember({"text", "npy"}))
+      ->option_text("text|npy (text)");
+  app->footer(
+      "A hashtag's score for a post is the product of the post's vector and the hashtag's (see export); with the cosine "
+      "score both have length 1.");
+  return {app, [arguments] { return embed(*arguments); }};
+}
+
+}  // namespace tagspace

@@ -1,0 +1,90 @@
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "app/commands/command.h"
+#include "app/evaluation.h"
+#include "app/output.h"
+#include "app/trained_model.h"
+#include "base/error.h"
+#include "base/files.h"
+#include "data_pipeline/post_batcher.h"
+
+namespace tagspace {
+namespace {
+
+struct Arguments {
+  RunOptions run;
+  std::filesystem::path posts;
+  std::filesystem::path json;
+};
+
+int evaluate(const Arguments& arguments) {
+  const TrainedModel trained = load_trained_model(arguments.run.run, arguments.run.threads);
+  const Experiment& experiment = trained.run.experiment();
+  std::filesystem::path posts = arguments.posts;
+  if (posts.empty()) posts = experiment.data.test.empty() ? experiment.data.valid : experiment.data.test;
+
+  PostReader reader(posts, trained.tokenizer->config().lowercase);
+  // The others say nothing about a ranking.
+  PostBatcher batcher(reader, *trained.tokenizer, trained.hashtags, trained.threads, PostBatcher::Keep::with_hashtags);
+  HashtagScorer scorer(trained.model, trained.as_bag, trained.threads);
+  Evaluation evaluation(trained.hashtags);
+  PackedBatch batch;
+  std::vector<Post> texts;
+  while (batcher.next(kPostsAtOnce, batch, &texts)) {
+    std::vector<Evaluation::PostResult> results(batch.posts());
+    scorer.score(batch, [&](std::size_t post, std::span<const float> scores) {
+      results[post] = evaluation.measure(texts[post], own_hashtags(batch, post), scores);
+    });
+    // In the order of the posts, so that the sums do not depend on the number of threads.
+    for (const Evaluation::PostResult& result : results) evaluation.add(result);
+  }
+  if (evaluation.posts() == 0) {
+    throw Error("no post of '" + posts.string() + "' has a hashtag of the run's table, so there is nothing to evaluate");
+  }
+  const std::uint64_t repaired = reader.report().repaired_lines;
+  if (repaired > 0) {
+    std::fprintf(stderr, "tagspace: note: %s lines of '%s' were not valid UTF-8 and were repaired\n",
+                 std::to_string(repaired).c_str(), posts.c_str());
+  }
+
+  const std::string json = evaluation.to_json().dump(2) + "\n";
+  Output output;
+  if (arguments.json == "-") {
+    output.write(json);
+  } else {
+    if (!arguments.json.empty()) write_file(arguments.json, json);
+    output.write(fmt::format("'{}': ", posts.string()));
+    output.write(evaluation.to_table(experiment.name));
+  }
+  output.flush();
+  return kSuccess;
+}
+
+}  // namespace
+
+Command add_evaluate(CLI::App& program) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* app = program.add_subcommand("evaluate", "Precision and recall on posts with hashtags, beside two baselines");
+  arguments->run.add_to(*app);
+  app->add_option("--posts", arguments->posts, "File of posts (the experiment's data.test, or else data.valid); - is standard input")
+      ->option_text("FILE");
+  app->add_option("--json", arguments->json, "Write the figures to this file, too; -: to standard output, instead of the table")
+      ->option_text("FILE");
+  app->footer(
+      "Over the posts that carry a hashtag of the table, all hashtags taken out of their text; every hashtag of the table "
+      "is ranked, and ties count against the model.\n"
+      "P@1: share of posts whose first hashtag is one of theirs. R@10: share of a post's hashtags among the first ten, "
+      "averaged over posts. Mean rank: of a post's hashtags, averaged over posts. MRR: one over a post's best rank, averaged.\n"
+      "Baselines: frequency ranks every post alike, most frequent first; #words puts the hashtags that are words of the post "
+      "first.\n"
+      "Frequent, middling and rare hashtags are each about a third of the hashtags on the training posts. Their R@10 is over "
+      "the posts that carry one of them, of those hashtags alone; their P@1 over the posts for which one of them is ranked first.");
+  return {app, [arguments] { return evaluate(*arguments); }};
+}
+
+}  // namespace tagspace

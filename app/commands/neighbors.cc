@@ -1,0 +1,147 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "app/commands/command.h"
+#include "app/output.h"
+#include "app/suggest.h"
+#include "app/trained_model.h"
+#include "base/error.h"
+#include "data_pipeline/posts.h"
+
+namespace tagspace {
+namespace {
+
+struct Arguments {
+  RunOptions run;
+  std::string query;
+  std::uint32_t top = 10;
+  std::string of = "hashtags";
+};
+
+void normalize(std::span<float> vector) {
+  double squares = 0;
+  for (const float value : vector) squares += static_cast<double>(value) * value;
+  if (squares <= 0) return;
+  const double scale = 1 / std::sqrt(squares);
+  for (float& value : vector) value = static_cast<float>(value * scale);
+}
+
+void normalize_rows(std::vector<float>& table, std::size_t dim) {
+  for (std::size_t row = 0; row < table.size(); row += dim) normalize(std::span(table).subspan(row, dim));
+}
+
+std::uint32_t find_hashtag(const HashtagVocabulary& hashtags, const std::string& query) {
+  const std::string name = normalize_hashtag(query);
+  if (const auto id = hashtags.find(name)) return *id;
+  std::vector<std::string> names;
+  names.reserve(hashtags.size());
+  for (std::uint32_t id = 0; id < hashtags.size(); ++id) names.push_back(hashtags[id].name);
+  const auto near = nearest_name(name, names);
+  throw Error("the hashtag '" + query + "' is not in the run's table" + (near ? "; did you mean '#" + *near + "'?" : ""));
+}
+
+std::vector<std::uint32_t> find_tokens(const TrainedModel& trained, const std::string& query) {
+  std::string text = query;
+  repair_utf8(text);
+  std::vector<std::uint32_t> tokens;
+  trained.tokenizer->encode(clean_text(text, trained.tokenizer->config().lowercase), tokens);
+  if (tokens.empty()) {
+    const bool is_hashtag = trained.hashtags.find(normalize_hashtag(query)).has_value();
+    throw Error("the word '" + query + "' is not in the run's vocabulary" +
+                (is_hashtag ? "; there is a hashtag '#" + query + "'" : ""));
+  }
+  return tokens;
+}
+
+// The vectors of posts of one word each, [words, dim]: where words lie among the hashtags.
+std::vector<float> words_as_posts(const TrainedModel& trained) {
+  constexpr std::uint32_t kAtOnce = 4096;
+  const std::uint32_t words = trained.tokenizer->vocab_size();
+  const std::size_t dim = trained.model.config().dim;
+  std::vector<float> vectors(words * dim);
+  PackedBatch batch;
+  for (std::uint32_t begin = 0; begin < words; begin += kAtOnce) {
+    batch.clear();
+    for (std::uint32_t word = begin; word < std::min(words, begin + kAtOnce); ++word) {
+      batch.tokens.push_back(word);
+      batch.end_post();
+    }
+    trained.model.encode(batch, trained.as_bag, vectors.data() + begin * dim);
+  }
+  return vectors;
+}
+
+int neighbors(const Arguments& arguments) {
+  const TrainedModel trained = load_trained_model(arguments.run.run, arguments.run.threads);
+  const std::size_t dim = trained.model.config().dim;
+  const bool query_is_hashtag = arguments.query.starts_with('#');
+  const bool of_hashtags = arguments.of == "hashtags";
+
+  std::vector<float> query(dim);
+  std::vector<float> table;
+  std::vector<std::uint32_t> own;  // rows that are the query itself
+  if (query_is_hashtag) {
+    const std::uint32_t id = find_hashtag(trained.hashtags, arguments.query);
+    const std::vector<float> hashtags = trained.model.hashtag_vectors();
+    std::copy_n(hashtags.begin() + static_cast<std::ptrdiff_t>(id * dim), dim, query.begin());
+    table = of_hashtags ? hashtags : words_as_posts(trained);
+    if (of_hashtags) own = {id};
+  } else {
+    const std::vector<std::uint32_t> tokens = find_tokens(trained, arguments.query);
+    if (of_hashtags) {
+      PackedBatch batch;
+      batch.tokens = tokens;
+      batch.end_post();
+      trained.model.encode(batch, trained.as_bag, query.data());
+      table = trained.model.hashtag_vectors();
+    } else {
+      table = trained.model.word_vectors();
+      for (const std::uint32_t token : tokens) {
+        for (std::size_t i = 0; i < dim; ++i) query[i] += table[token * dim + i];
+      }
+      if (tokens.size() == 1) own = tokens;
+    }
+  }
+  normalize(query);
+  normalize_rows(table, dim);
+
+  std::vector<Ranked> ranked;
+  score_all(query, table, dim, trained.threads, [&](std::size_t, std::span<const float> scores) {
+    ranked = top_k(scores, arguments.top + own.size());
+  });
+  std::erase_if(ranked, [&](const Ranked& row) { return std::find(own.begin(), own.end(), row.id) != own.end(); });
+  if (ranked.size() > arguments.top) ranked.resize(arguments.top);
+
+  Output output;
+  for (const Ranked& row : ranked) {
+    const std::string name = of_hashtags ? "#" + trained.hashtags[row.id].name : trained.tokenizer->token(row.id);
+    output.write(fmt::format("{}\t{:.4f}\n", name, row.score));
+  }
+  output.flush();
+  return kSuccess;
+}
+
+}  // namespace
+
+Command add_neighbors(CLI::App& program) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* app = program.add_subcommand("neighbors", "The hashtags or words nearest to one");
+  arguments->run.add_to(*app);
+  app->add_option("QUERY", arguments->query, "'#hashtag' (quoted for the shell) or a word")->required();
+  app->add_option("--top", arguments->top, "How many")->check(CLI::Range(1, 1000000))->option_text("N (10)");
+  app->add_option("--of", arguments->of, "What to list")
+      ->check(CLI::IsMember({"hashtags", "words"}))
+      ->option_text("hashtags|words (hashtags)");
+  app->footer(
+      "One line each, 'name<tab>cosine', nearest first. Among hashtags a word is where a post of that word alone would "
+      "be; among words it is its row of the word table (the sum of its tokens' rows, if it is several).");
+  return {app, [arguments] { return neighbors(*arguments); }};
+}
+
+}  // namespace tagspace

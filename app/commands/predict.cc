@@ -1,0 +1,84 @@
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "app/commands/command.h"
+#include "app/output.h"
+#include "app/trained_model.h"
+#include "data_pipeline/post_batcher.h"
+
+namespace tagspace {
+namespace {
+
+struct Arguments {
+  RunOptions run;
+  std::uint32_t top = 10;
+  std::filesystem::path posts = "-";
+  float min_score = -std::numeric_limits<float>::infinity();
+  bool json = false;
+};
+
+std::string as_text(const std::vector<Ranked>& ranked, const HashtagVocabulary& hashtags) {
+  std::string line;
+  for (const Ranked& hashtag : ranked) {
+    line += fmt::format("{}#{} {:.4f}", line.empty() ? "" : "\t", hashtags[hashtag.id].name, hashtag.score);
+  }
+  return line + '\n';
+}
+
+std::string as_json(const std::vector<Ranked>& ranked, const HashtagVocabulary& hashtags) {
+  std::string line = "{\"hashtags\":[";
+  for (std::size_t i = 0; i < ranked.size(); ++i) {
+    const nlohmann::json name = hashtags[ranked[i].id].name;
+    // The shortest digits that give the same float.
+    line += fmt::format("{}{{\"hashtag\":{},\"score\":{}}}", i > 0 ? "," : "", name.dump(), ranked[i].score);
+  }
+  return line + "]}\n";
+}
+
+int predict(const Arguments& arguments) {
+  const TrainedModel trained = load_trained_model(arguments.run.run, arguments.run.threads);
+  PostReader reader(arguments.posts, trained.tokenizer->config().lowercase);
+  PostBatcher batcher(reader, *trained.tokenizer, trained.hashtags, trained.threads);
+  HashtagScorer scorer(trained.model, trained.as_bag, trained.threads);
+  Output output;
+  PackedBatch batch;
+  while (batcher.next(kPostsAtOnce, batch)) {
+    std::vector<std::vector<Ranked>> ranked(batch.posts());
+    scorer.score(batch, [&](std::size_t post, std::span<const float> scores) {
+      ranked[post] = top_k(scores, arguments.top);
+      std::erase_if(ranked[post], [&](const Ranked& hashtag) { return hashtag.score < arguments.min_score; });
+    });
+    for (const auto& hashtags : ranked) {
+      output.write(arguments.json ? as_json(hashtags, trained.hashtags) : as_text(hashtags, trained.hashtags));
+    }
+    output.flush();
+  }
+  return kSuccess;
+}
+
+}  // namespace
+
+Command add_predict(CLI::App& program) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* app = program.add_subcommand("predict", "The best hashtags for each post: one line out for each line in");
+  arguments->run.add_to(*app);
+  app->add_option("--top", arguments->top, "Hashtags a post, at most")->check(CLI::Range(1, 1000000))->option_text("N (10)");
+  app->add_option("--posts", arguments->posts, "File of posts; - is standard input")->option_text("FILE (-)");
+  app->add_option("--min-score", arguments->min_score, "Leave out hashtags that score less")->option_text("X");
+  app->add_flag("--json", arguments->json, "JSON instead of text");
+  app->footer(
+      "Text: '#hashtag score', best first, with a tab between hashtags; an empty line if none reaches --min-score.\n"
+      "JSON: {\"hashtags\":[{\"hashtag\":\"name\",\"score\":1.5},...]} with the score's full precision.\n"
+      "The score is what the model was trained by: the dot product of the post's and the hashtag's vector, or their "
+      "cosine. It orders the hashtags of a post and can be compared between posts, but is no probability.\n"
+      "Hashtags in the post are taken out before it is read, as in training. A post without a known word gets an answer, too.");
+  return {app, [arguments] { return predict(*arguments); }};
+}
+
+}  // namespace tagspace

@@ -1,0 +1,176 @@
+#include <memory>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "app/commands/command.h"
+#include "app/experiment.h"
+#include "app/progress.h"
+#include "app/run_folder.h"
+#include "app/stop_signal.h"
+#include "app/training.h"
+#include "app/version.h"
+#include "base/error.h"
+#include "data_pipeline/parallel.h"
+
+namespace tagspace {
+namespace {
+
+struct Arguments {
+  std::filesystem::path config;
+  std::vector<std::string> settings;
+  std::filesystem::path output;
+  bool resume = false;
+  std::optional<std::uint32_t> threads;
+};
+
+void check_device(const Experiment& experiment) {
+  const std::string& device = experiment.training.device;
+  if (device.starts_with("cuda")) {
+    throw Error("training.device is \"" + device + "\", but this version of tagspace trains on the CPU only; allowed is "
+                "\"auto\" or \"cpu\"");
+  }
+}
+
+// The word for the shell, quoted where it must be.
+std::string shell_word(const std::string& text) {
+  if (!text.empty() && text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+:,@%=") ==
+                           std::string::npos) {
+    return text;
+  }
+  std::string quoted = "'";
+  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
+// The prepared data must be what the run's tokenizer and hashtag table came from.
+void check_same_tables(const RunFolder& run, const PreparedData& data) {
+  const HashtagVocabulary hashtags = run.load_hashtags();
+  bool same = hashtags.size() == data.hashtags.size();
+  for (std::uint32_t id = 0; same && id < hashtags.size(); ++id) {
+    same = hashtags[id].name == data.hashtags[id].name && hashtags[id].count == data.hashtags[id].count;
+  }
+  if (!same) throw Error("cannot resume: the training posts give another hashtag table than the run's; have they changed?");
+  const auto tokenizer = run.load_tokenizer();
+  same = tokenizer->vocab_size() == data.tokenizer->vocab_size();
+  for (std::uint32_t id = 0; same && id < tokenizer->vocab_size(); ++id) {
+    same = tokenizer->token(id) == data.tokenizer->token(id);
+  }
+  if (!same) throw Error("cannot resume: the training posts give another vocabulary than the run's; have they changed?");
+}
+
+// The experiment to resume: the run's own with the settings, or the file that was given, if it asks for the same model.
+Experiment experiment_to_resume(const RunFolder& run, const Arguments& arguments) {
+  Experiment experiment;
+  std::error_code error;
+  if (arguments.config.empty() || std::filesystem::is_directory(arguments.config, error)) {
+    nlohmann::ordered_json document = experiment_to_json(run.experiment());
+    ValueOrigins origins;
+    for (const std::string& setting : arguments.settings) apply_setting(document, setting, origins);
+    experiment = experiment_from_json(document, (run.path() / "config.json").string(), origins);
+  } else {
+    experiment = load_experiment(arguments.config, arguments.settings);
+  }
+  make_paths_absolute(experiment);
+  if (const auto difference = first_difference(run.experiment(), experiment)) {
+    throw Error("cannot resume the run '" + run.path().string() + "' with other settings: " + *difference);
+  }
+  return experiment;
+}
+
+int train(const Arguments& arguments) {
+  std::optional<RunFolder> run;
+  Experiment experiment;
+  std::filesystem::path output = arguments.output;
+  std::error_code ignored;
+  if (arguments.resume) {
+    const bool config_is_run = !arguments.config.empty() && std::filesystem::is_directory(arguments.config, ignored);
+    if (output.empty()) {
+      output = config_is_run ? arguments.config
+                             : std::filesystem::path("runs") / load_experiment(arguments.config, arguments.settings).name;
+    }
+    run.emplace(output);
+    experiment = experiment_to_resume(*run, arguments);
+  } else {
+    experiment = load_experiment(arguments.config, arguments.settings);
+    make_paths_absolute(experiment);
+    if (output.empty()) output = std::filesystem::path("runs") / experiment.name;
+    RunFolder::check_free(output);
+  }
+  if (arguments.threads) experiment.training.threads = *arguments.threads;
+  check_device(experiment);
+
+  const StopSignal stop;
+  Reporter reporter;
+  const std::uint32_t threads = resolve_threads(experiment.training.threads);
+  reporter.line(fmt::format("tagspace {}: experiment '{}', {} threads", kVersion, experiment.name, threads));
+  PreparedData data;
+  try {
+    data = prepare_data(
+        experiment.data, experiment.tokenizer, threads, [&](const std::string& text) { reporter.line(text); },
+        [&] { return stop.arrived(); });
+  } catch (const Interrupted&) {
+    reporter.line("stopped while reading the posts; nothing was written. The same command starts again.");
+    return 128 + stop.number();
+  }
+
+  if (run) {
+    check_same_tables(*run, data);
+    reporter.open_log(run->log());
+    run->replace_experiment(experiment);
+  } else {
+    run.emplace(RunFolder::create(output, experiment, *data.tokenizer, data.hashtags));
+    reporter.open_log(run->log());
+  }
+  const std::string shown_output = shell_word(output.string());
+  try {
+    Training training(experiment, data, *run, reporter, [&] { return stop.arrived(); });
+    if (arguments.resume) training.resume();
+    if (!training.run()) {
+      reporter.line(fmt::format("stopped after {} epochs and {} steps; go on with: tagspace train --resume --output {}",
+                                training.state().epochs, format_count(training.state().step), shown_output));
+      return 128 + stop.number();
+    }
+    const TrainingState& state = training.state();
+    reporter.line(fmt::format("done: {} epochs in {}; the best was epoch {} with {} {:.4g}", state.epochs,
+                              format_seconds(state.seconds), state.best_epoch, to_string(experiment.training.metric),
+                              state.best.value_or(0)));
+  } catch (const Error& error) {
+    reporter.log_only(std::string("error: ") + error.what());
+    throw;
+  }
+  reporter.line(fmt::format("the run is in {}; try:", shown_output));
+  reporter.line(fmt::format("  tagspace evaluate {}", shown_output));
+  reporter.line(fmt::format("  echo 'some text' | tagspace predict {}", shown_output));
+  return kSuccess;
+}
+
+}  // namespace
+
+Command add_train(CLI::App& program) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* app = program.add_subcommand("train", "Train a model from an experiment file");
+  CLI::Option* config = app->add_option("CONFIG", arguments->config, "The experiment file (JSON); with --resume it may be left out");
+  app->add_option("--set", arguments->settings,
+                  "Change one setting of the experiment, as in --set loss.margin=0.2; null puts the default back. May be repeated.")
+      ->option_text("KEY=VALUE")
+      ->allow_extra_args(false);
+  CLI::Option* output = app->add_option("--output", arguments->output, "The run folder to make (runs/NAME)")->option_text("RUN");
+  app->add_flag("--resume", arguments->resume, "Go on with the training of the run folder, where it was stopped");
+  app->add_option("--threads", arguments->threads, "Short for --set training.threads=N")
+      ->check(CLI::Range(0, 1024))
+      ->option_text("N");
+  app->footer(
+      "Ctrl-C stops after the current step, keeps a checkpoint and prints the command that goes on from it; the exit status is "
+      "then 130 (143 for SIGTERM). A resumed training ends with exactly the model that an uninterrupted one would have.");
+  app->final_callback([=] {
+    if (config->count() > 0 || (arguments->resume && output->count() > 0)) return;
+    throw CLI::RequiredError(arguments->resume ? "CONFIG or --output" : "CONFIG");
+  });
+  return {app, [arguments] { return train(*arguments); }};
+}
+
+}  // namespace tagspace

@@ -1,0 +1,68 @@
+// How good a model's rankings are, beside two baselines and for hashtags of different frequency.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "data_pipeline/corpus.h"
+#include "data_pipeline/posts.h"
+#include "model/model.h"
+
+namespace tagspace {
+
+// A part of the hashtag table, by frequency: the table is most frequent first, so it is a range of rows.
+struct FrequencyGroup {
+  const char* name = "";
+  std::uint32_t begin = 0;
+  std::uint32_t end = 0;
+
+  std::uint64_t posts = 0;        // posts that carry one of the group
+  double recall_at_10 = 0;        // the share of a post's hashtags of the group among the first ten, summed over those
+  std::uint64_t predictions = 0;  // posts whose first-ranked hashtag is of the group
+  std::uint64_t correct = 0;      // those of them that carry it
+};
+
+// Frequent, middling and rare hashtags, each about a third of all the hashtags on training posts.
+[[nodiscard]] std::array<FrequencyGroup, 3> frequency_groups(const HashtagVocabulary& hashtags);
+
+// Rows of the hashtags that are words of the post's text, ascending.
+[[nodiscard]] std::vector<std::uint32_t> hashtags_among_words(const Post& post, const HashtagVocabulary& hashtags);
+
+// Scores that rank the hashtags `first` before all others and both by frequency; never a tie. [hashtags]
+void baseline_scores(std::span<const std::uint32_t> first, std::span<float> scores);
+
+class Evaluation {
+ public:
+  explicit Evaluation(const HashtagVocabulary& hashtags);
+
+  // What one post adds; may be computed on any thread.
+  struct PostResult {
+    RankingMetrics model;
+    RankingMetrics frequency;
+    RankingMetrics words;
+    std::array<FrequencyGroup, 3> groups;  // this post's sums alone
+  };
+  [[nodiscard]] PostResult measure(const Post& post, std::span<const std::uint32_t> own,
+                                   std::span<const float> scores) const;
+  void add(const PostResult& result);
+
+  [[nodiscard]] std::uint64_t posts() const { return model_.posts; }
+  // Everything, for programs.
+  [[nodiscard]] nlohmann::ordered_json to_json() const;
+  // A table, for people; `name` is the model's row.
+  [[nodiscard]] std::string to_table(const std::string& name) const;
+
+ private:
+  const HashtagVocabulary* hashtags_;
+  RankingMetrics model_;
+  RankingMetrics frequency_;
+  RankingMetrics words_;
+  std::array<FrequencyGroup, 3> groups_;
+};
+
+}  // namespace tagspace

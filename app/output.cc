@@ -1,0 +1,32 @@
+#include "app/output.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "base/error.h"
+
+namespace tagspace {
+
+void Output::write(std::string_view text) {
+  constexpr std::size_t kBufferBytes = std::size_t{1} << 16;
+  buffer_ += text;
+  if (buffer_.size() >= kBufferBytes) flush();
+}
+
+void Output::flush() {
+  std::string_view rest = buffer_;
+  while (!rest.empty()) {
+    const ssize_t count = ::write(STDOUT_FILENO, rest.data(), rest.size());
+    if (count < 0) {
+      if (errno == EINTR) continue;
+      if (errno == EPIPE) throw ReaderGone{};
+      throw Error(std::string("cannot write to standard output: ") + std::strerror(errno));
+    }
+    rest.remove_prefix(static_cast<std::size_t>(count));
+  }
+  buffer_.clear();
+}
+
+}  // namespace tagspace

@@ -1,0 +1,29 @@
+// Standard output for results: buffered, and every failed write noticed.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace tagspace {
+
+// Thrown when whoever read our output has closed it, as `head` does: no failure, the program just ends quietly.
+struct ReaderGone {};
+
+class Output {
+ public:
+  Output() = default;
+  Output(const Output&) = delete;
+  Output& operator=(const Output&) = delete;
+  Output(Output&&) = delete;
+  Output& operator=(Output&&) = delete;
+  ~Output() = default;  // what was not flushed is dropped: an error is on its way
+
+  void write(std::string_view text);
+  // Must be called last. Error if the system refuses the bytes, ReaderGone if nobody reads them.
+  void flush();
+
+ private:
+  std::string buffer_;
+};
+
+}  // namespace tagspace

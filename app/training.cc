@@ -1,0 +1,336 @@
+#include "app/training.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <system_error>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "app/trained_model.h"
+#include "base/error.h"
+#include "base/files.h"
+#include "data_pipeline/parallel.h"
+
+namespace tagspace {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Clock = std::chrono::steady_clock;
+
+// In a long epoch, a checkpoint this often, so that a power cut costs no more.
+constexpr std::chrono::minutes kCheckpointInterval{10};
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+double metric_of(const RankingMetrics& averages, Metric metric) {
+  switch (metric) {
+    case Metric::precision_at_1: return averages.precision_at_1;
+    case Metric::recall_at_10: return averages.recall_at_10;
+    case Metric::mrr: return averages.mrr;
+    case Metric::mean_rank: return averages.mean_rank;
+  }
+  throw std::logic_error("an unknown metric");
+}
+
+bool is_better(double value, double than, Metric metric) {
+  return metric == Metric::mean_rank ? value < than : value > than;
+}
+
+Json to_json(const RankingMetrics& averages) {
+  return {{"posts", averages.posts},
+          {"precision_at_1", averages.precision_at_1},
+          {"recall_at_10", averages.recall_at_10},
+          {"mean_rank", averages.mean_rank},
+          {"mrr", averages.mrr}};
+}
+
+void add(Checksum& checksum, const Corpus& corpus) {
+  constexpr std::uint64_t kReleaseEvery = 1 << 20;  // posts; keeps a corpus larger than memory out of memory
+  for (std::uint64_t post = 0; post < corpus.posts(); ++post) {
+    const auto tokens = corpus.tokens(post);
+    const auto hashtags = corpus.hashtags(post);
+    const std::uint64_t lengths[] = {tokens.size(), hashtags.size()};
+    checksum.update(std::as_bytes(std::span(lengths)));
+    checksum.update(std::as_bytes(tokens));
+    checksum.update(std::as_bytes(hashtags));
+    if (post % kReleaseEvery == kReleaseEvery - 1) corpus.release_pages();
+  }
+}
+
+// Tells whether a resumed training sees the posts that it began with.
+std::string fingerprint(const PreparedData& data) {
+  Checksum checksum;
+  add(checksum, *data.train);
+  add(checksum, *data.valid);
+  return checksum.hex();
+}
+
+// The first `epochs` lines: later ones are of an epoch whose checkpoint was not written any more.
+std::string first_lines(const std::string& text, std::uint32_t epochs) {
+  std::size_t end = 0;
+  for (std::uint32_t line = 0; line < epochs; ++line) {
+    const std::size_t newline = text.find('\n', end);
+    if (newline == std::string::npos) break;
+    end = newline + 1;
+  }
+  return text.substr(0, end);
+}
+
+}  // namespace
+
+std::string TrainingState::to_json() const {
+  const Json json = {
+      {"format", RunFolder::kFormat},
+      {"phase", phase},
+      {"phase_epochs", phase_epochs},
+      {"epochs", epochs},
+      {"batch", batch},
+      {"step", step},
+      {"phase_step", phase_step},
+      {"statistics",
+       {{"posts", statistics.posts}, {"violators", statistics.violators}, {"tries", statistics.tries}, {"loss", statistics.loss}}},
+      {"best", best ? Json(*best) : Json()},
+      {"best_epoch", best_epoch},
+      {"stale_epochs", stale_epochs},
+      {"epoch_seconds", epoch_seconds},
+      {"seconds", seconds},
+      {"data", data},
+  };
+  return json.dump();
+}
+
+TrainingState TrainingState::from_json(const std::string& text, const std::string& file) {
+  try {
+    const Json json = Json::parse(text);
+    TrainingState state;
+    json.at("phase").get_to(state.phase);
+    json.at("phase_epochs").get_to(state.phase_epochs);
+    json.at("epochs").get_to(state.epochs);
+    json.at("batch").get_to(state.batch);
+    json.at("step").get_to(state.step);
+    json.at("phase_step").get_to(state.phase_step);
+    const Json& statistics = json.at("statistics");
+    statistics.at("posts").get_to(state.statistics.posts);
+    statistics.at("violators").get_to(state.statistics.violators);
+    statistics.at("tries").get_to(state.statistics.tries);
+    statistics.at("loss").get_to(state.statistics.loss);
+    if (!json.at("best").is_null()) state.best = json.at("best").get<double>();
+    json.at("best_epoch").get_to(state.best_epoch);
+    json.at("stale_epochs").get_to(state.stale_epochs);
+    json.at("epoch_seconds").get_to(state.epoch_seconds);
+    json.at("seconds").get_to(state.seconds);
+    json.at("data").get_to(state.data);
+    return state;
+  } catch (const Json::exception& error) {
+    throw Error("'" + file + "' holds no state of a training: " + error.what());
+  }
+}
+
+Training::Training(const Experiment& experiment, const PreparedData& data, const RunFolder& run, Reporter& reporter,
+                   std::function<bool()> stop_asked)
+    : experiment_(experiment),
+      data_(data),
+      run_(run),
+      reporter_(reporter),
+      stop_asked_(std::move(stop_asked)),
+      threads_(resolve_threads(experiment.training.threads)),
+      model_(model_config(experiment, *data.tokenizer, data.hashtags, threads_)),
+      loader_(*data.train, {.batch_size = experiment.training.batch_size,
+                            .seed = experiment.model.seed,
+                            .shuffle = true,
+                            .workers = 1 + threads_ / 8,
+                            .prefetch = 8}) {
+  const bool bag = experiment.model.encoder == EncoderType::bag;
+  if (!bag && experiment.training.bag_epochs > 0) phases_.push_back({"bag", true, experiment.training.bag_epochs});
+  phases_.push_back({to_string(experiment.model.encoder), bag, experiment.training.epochs});
+  state_.data = fingerprint(data);
+}
+
+void Training::resume() {
+  run_.remove_partial_files();
+  std::error_code error;
+  if (!std::filesystem::exists(run_.last(), error)) {
+    if (std::filesystem::exists(run_.best(), error)) {
+      throw Error("cannot resume: '" + run_.last().string() + "' is missing");
+    }
+    reporter_.line("the run has no checkpoint yet: training starts from the beginning");
+    return;
+  }
+  TrainingState state = TrainingState::from_json(model_.load(run_.last(), true), run_.last().string());
+  if (state.phase >= phases_.size()) {
+    throw Error("'" + run_.last().string() + "' holds a state that this experiment cannot have come to");
+  }
+  if (state.data != state_.data) {
+    throw Error("cannot resume: the posts of '" + experiment_.data.train.string() + "' and '" +
+                experiment_.data.valid.string() + "' are not those that the run was trained on");
+  }
+  state_ = std::move(state);
+  if (std::filesystem::exists(run_.metrics(), error)) metrics_ = first_lines(read_file(run_.metrics()), state_.epochs);
+  reporter_.line(fmt::format("resumed after {} epochs and {} steps", state_.epochs, format_count(state_.step)));
+}
+
+bool Training::phase_is_over() const {
+  const std::uint32_t patience = experiment_.training.patience;
+  return state_.phase_epochs >= phase().epochs || (patience > 0 && state_.stale_epochs >= patience);
+}
+
+bool Training::run() {
+  for (;;) {
+    while (!phase_is_over()) {
+      if (!train_epoch()) {
+        save_last();
+        return false;
+      }
+    }
+    if (state_.phase + 1 == phases_.size()) return true;
+    enter_next_phase();
+  }
+}
+
+void Training::enter_next_phase() {
+  // The best tables of the phase, and accumulators that know nothing of it.
+  if (state_.best_epoch != state_.epochs) (void)model_.load(run_.best(), false);
+  model_.reset_optimizer();
+  ++state_.phase;
+  state_.phase_epochs = 0;
+  state_.phase_step = 0;
+  state_.best.reset();
+  state_.stale_epochs = 0;
+  // Before this phase's first epoch replaces best.safetensors, so that no resumed training needs the old one.
+  save_last();
+  reporter_.line("the tables are trained; now the convolution");
+}
+
+bool Training::train_epoch() {
+  const std::uint64_t batches = loader_.batches_per_epoch();
+  const auto phase_steps = static_cast<double>(batches) * static_cast<double>(phase().epochs);
+  const auto start = Clock::now();
+  const double epoch_seconds_before = state_.epoch_seconds;
+  const double seconds_before = state_.seconds;
+  auto last_checkpoint = start;
+  RecentStatistics recent(start);
+  PackedBatch batch;
+  const auto measure_time = [&] {
+    state_.epoch_seconds = epoch_seconds_before + seconds_since(start);
+    state_.seconds = seconds_before + seconds_since(start);
+  };
+
+  if (state_.batch < batches) loader_.start(state_.epochs, state_.batch);
+  while (state_.batch < batches) {
+    if (stop_asked_()) {
+      measure_time();
+      return false;
+    }
+    if (!loader_.next(batch)) throw std::logic_error("the batches of an epoch ended early");
+    float factor = 1;
+    if (experiment_.schedule == Schedule::linear) {
+      factor = static_cast<float>(std::max(0.0, 1 - static_cast<double>(state_.phase_step) / phase_steps));
+    }
+    const StepStatistics step = model_.train_step(batch, state_.step, factor, phase().as_bag);
+    state_.statistics += step;
+    ++state_.step;
+    ++state_.phase_step;
+    ++state_.batch;
+    const auto now = Clock::now();
+    recent.add(step, now);
+    if (reporter_.wants_progress()) report_progress(recent);
+    if (now - last_checkpoint >= kCheckpointInterval) {
+      measure_time();
+      save_last();
+      last_checkpoint = Clock::now();
+    }
+  }
+  measure_time();
+  const double steps_took = state_.epoch_seconds;
+  const std::optional<RankingMetrics> validation = validate();
+  measure_time();
+  state_.epoch_seconds = steps_took;  // validation is no part of the training speed
+  if (!validation) return false;
+  finish_epoch(*validation);
+  return true;
+}
+
+void Training::report_progress(const RecentStatistics& recent) {
+  ProgressView view;
+  view.phase = phase().name;
+  view.epoch = state_.phase_epochs + 1;
+  view.epochs = phase().epochs;
+  view.posts_done = state_.statistics.posts;
+  view.posts_total = data_.train->posts();
+  recent.describe(view, Clock::now());
+  std::uint64_t epochs_left = phase().epochs - state_.phase_epochs;
+  for (std::size_t later = state_.phase + 1; later < phases_.size(); ++later) epochs_left += phases_[later].epochs;
+  const auto posts_left = static_cast<double>(epochs_left * view.posts_total - view.posts_done);
+  view.seconds_left = view.posts_per_second > 0 ? posts_left / view.posts_per_second : -1;
+  reporter_.progress(view);
+}
+
+std::optional<RankingMetrics> Training::validate() {
+  HashtagScorer scorer(model_, phase().as_bag, threads_);
+  RankingMetrics sum;
+  PackedBatch batch;
+  const std::uint64_t posts = data_.valid->posts();
+  for (std::uint64_t post = 0; post < posts; ++post) {
+    data_.valid->append_to(batch, post);
+    if (batch.posts() < kPostsAtOnce && post + 1 < posts) continue;
+    if (stop_asked_()) return std::nullopt;
+    sum += scorer.measure(batch);
+    batch.clear();
+  }
+  return sum.averages();
+}
+
+void Training::finish_epoch(const RankingMetrics& validation) {
+  const Metric metric = experiment_.training.metric;
+  const double value = metric_of(validation, metric);
+  if (!std::isfinite(value)) throw Error(std::string("the validation's ") + to_string(metric) + " is not finite");
+  const StepStatistics& sums = state_.statistics;
+  const auto posts = static_cast<double>(std::max<std::uint64_t>(sums.posts, 1));
+  const double speed = state_.epoch_seconds > 0 ? posts / state_.epoch_seconds : 0;
+  const bool improved = !state_.best || is_better(value, *state_.best, metric);
+  const std::string as_phase = phase().name;
+
+  ++state_.epochs;
+  ++state_.phase_epochs;
+  const Json line = {{"epoch", state_.epochs},
+                     {"phase", as_phase},
+                     {"step", state_.step},
+                     {"loss", sums.loss / posts},
+                     {"violator_share", static_cast<double>(sums.violators) / posts},
+                     {"mean_tries", static_cast<double>(sums.tries) / posts},
+                     {"posts_per_second", speed},
+                     {"seconds", state_.seconds},
+                     {"valid", to_json(validation)}};
+  reporter_.line(fmt::format("{} epoch {}/{} in {}: {} posts/s, loss {:.4f}, violators {:.1f} %, mean tries {:.1f}; valid {}{}",
+                             as_phase, state_.phase_epochs, phase().epochs, format_seconds(state_.epoch_seconds),
+                             format_count(static_cast<std::uint64_t>(speed)), sums.loss / posts,
+                             100 * static_cast<double>(sums.violators) / posts,
+                             static_cast<double>(sums.tries) / posts, format_metrics(validation),
+                             improved ? " (best so far)" : ""));
+  metrics_ += line.dump() + '\n';
+  write_file(run_.metrics(), metrics_);
+  if (improved) {
+    state_.best = value;
+    state_.best_epoch = state_.epochs;
+    state_.stale_epochs = 0;
+    const Json state = {{"format", RunFolder::kFormat},
+                        {"as_bag", phase().as_bag},
+                        {"phase", as_phase},
+                        {"epoch", state_.epochs},
+                        {"step", state_.step},
+                        {"valid", to_json(validation)}};
+    model_.save(run_.best(), state.dump(), false);
+  } else {
+    ++state_.stale_epochs;
+  }
+  state_.batch = 0;
+  state_.statistics = {};
+  state_.epoch_seconds = 0;
+  save_last();
+}
+
+void Training::save_last() { model_.save(run_.last(), state_.to_json(), true); }
+
+}  // namespace tagspace

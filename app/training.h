@@ -1,0 +1,85 @@
+// The training loop: epochs of steps, validation, checkpoints, early stopping, and going on where it was stopped.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "app/experiment.h"
+#include "app/progress.h"
+#include "app/run_folder.h"
+#include "data_pipeline/corpus.h"
+#include "model/model.h"
+
+namespace tagspace {
+
+// Where training stands: with the tensors and the optimiser, all that decides how it goes on. Kept in
+// last.safetensors.
+struct TrainingState {
+  std::uint32_t phase = 0;         // 0, or 1 after the bag epochs of a cnn
+  std::uint32_t phase_epochs = 0;  // finished in this phase
+  std::uint32_t epochs = 0;        // finished in all
+  std::uint64_t batch = 0;         // the next of the epoch
+  std::uint64_t step = 0;          // steps in all
+  std::uint64_t phase_step = 0;    // steps in this phase
+  StepStatistics statistics;       // of the epoch so far
+
+  std::optional<double> best;         // the metric's best value in this phase
+  std::uint32_t best_epoch = 0;       // the epoch (of all) that reached it
+  std::uint32_t stale_epochs = 0;     // epochs since then
+
+  double epoch_seconds = 0;  // steps of this epoch took
+  double seconds = 0;        // training in all
+  std::string data;          // fingerprint of the posts trained and validated on
+
+  [[nodiscard]] std::string to_json() const;
+  // Error, naming `file`, if it is no state.
+  [[nodiscard]] static TrainingState from_json(const std::string& text, const std::string& file);
+};
+
+class Training {
+ public:
+  // `stop_asked` is polled between steps.
+  Training(const Experiment& experiment, const PreparedData& data, const RunFolder& run, Reporter& reporter,
+           std::function<bool()> stop_asked);
+
+  // Goes on from last.safetensors, if training came so far as to write one. Error if it belongs to other posts.
+  void resume();
+
+  // Trains to the end: true; or until stop_asked, with last.safetensors written: false.
+  bool run();
+
+  [[nodiscard]] const TrainingState& state() const { return state_; }
+
+ private:
+  struct Phase {
+    std::string name;
+    bool as_bag;
+    std::uint32_t epochs;
+  };
+
+  [[nodiscard]] const Phase& phase() const { return phases_[state_.phase]; }
+  [[nodiscard]] bool phase_is_over() const;
+  void enter_next_phase();
+  bool train_epoch();
+  [[nodiscard]] std::optional<RankingMetrics> validate();
+  void finish_epoch(const RankingMetrics& validation);
+  void save_last();
+  void report_progress(const RecentStatistics& recent);
+
+  const Experiment& experiment_;
+  const PreparedData& data_;
+  const RunFolder& run_;
+  Reporter& reporter_;
+  std::function<bool()> stop_asked_;
+  std::uint32_t threads_;
+  std::vector<Phase> phases_;
+  Model model_;
+  BatchLoader loader_;
+  TrainingState state_;
+  std::string metrics_;  // the lines of metrics.jsonl
+};
+
+}  // namespace tagspace

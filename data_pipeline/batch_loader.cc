@@ -1,0 +1,217 @@
+#include <algorithm>
+#include <condition_variable>
+#include <exception>
+#include <map>
+#include <mutex>
+#include <numeric>
+#include <stdexcept>
+#include <thread>
+#include <utility>
+
+#include "data_pipeline/corpus.h"
+#include "data_pipeline/random.h"
+
+namespace tagspace {
+namespace {
+
+constexpr std::uint64_t kBlockPosts = 64;
+constexpr std::uint64_t kWindowBlocks = 1024;
+// A page touched brings its neighbours with it, so that the blocks of a window would soon hold far more than
+// they need.
+constexpr std::uint64_t kBlocksHeld = 16;
+
+// The posts of a window, copied out of the corpus, and the order they are given out in.
+struct Window {
+  PackedBatch posts;
+  std::vector<std::uint32_t> order;
+};
+
+}  // namespace
+
+struct BatchLoader::Implementation {
+  Implementation(const Corpus& from, const Options& o)
+      : corpus(from),
+        options(o),
+        blocks((from.posts() + kBlockPosts - 1) / kBlockPosts),
+        batches((from.posts() + o.batch_size - 1) / std::max(o.batch_size, 1U)) {
+    if (o.batch_size == 0 || o.workers == 0 || o.prefetch == 0) {
+      throw std::logic_error("BatchLoader: batch_size, workers and prefetch must be positive");
+    }
+  }
+  ~Implementation() { stop(); }
+  Implementation(const Implementation&) = delete;
+  Implementation& operator=(const Implementation&) = delete;
+  Implementation(Implementation&&) = delete;
+  Implementation& operator=(Implementation&&) = delete;
+
+  void stop() {
+    {
+      const std::scoped_lock lock(mutex);
+      stopping = true;
+    }
+    changed.notify_all();
+    workers.clear();  // joins
+  }
+
+  void start(std::uint64_t new_epoch, std::uint64_t first_batch) {
+    stop();
+    epoch = new_epoch;
+    block_order.resize(static_cast<std::size_t>(blocks));
+    std::iota(block_order.begin(), block_order.end(), std::uint64_t{0});
+    if (options.shuffle) Random(options.seed, epoch, 0).shuffle(std::span(block_order));
+    // The corpus' last block may be short; windows after it begin that much earlier.
+    const auto last = std::find(block_order.begin(), block_order.end(), blocks - 1);
+    short_block_place = static_cast<std::uint64_t>(last - block_order.begin());
+    windows.clear();
+    ready.clear();
+    error = nullptr;
+    next_to_make = next_to_give = std::min(first_batch, batches);
+    stopping = false;
+    started = true;
+    for (std::uint32_t i = 0; i < options.workers; ++i) {
+      workers.emplace_back([this] { work(); });
+    }
+  }
+
+  bool next(PackedBatch& batch) {
+    if (!started) throw std::logic_error("BatchLoader::next() before start()");
+    std::unique_lock lock(mutex);
+    if (next_to_give == batches) return false;
+    changed.wait(lock, [&] { return error || ready.contains(next_to_give); });
+    if (error) std::rethrow_exception(error);
+    auto made = ready.extract(next_to_give);
+    ++next_to_give;
+    lock.unlock();
+    changed.notify_all();
+    batch = std::move(made.mapped());
+    return true;
+  }
+
+  void work() {
+    try {
+      for (;;) {
+        std::uint64_t index = 0;
+        {
+          std::unique_lock lock(mutex);
+          changed.wait(lock, [&] {
+            return stopping || error || next_to_make == batches ||
+                   next_to_make < next_to_give + options.prefetch;
+          });
+          if (stopping || error || next_to_make == batches) return;
+          index = next_to_make++;
+        }
+        PackedBatch batch = make_batch(index);
+        {
+          const std::scoped_lock lock(mutex);
+          ready.emplace(index, std::move(batch));
+        }
+        changed.notify_all();
+      }
+    } catch (...) {
+      {
+        const std::scoped_lock lock(mutex);
+        if (!error) error = std::current_exception();
+      }
+      changed.notify_all();
+    }
+  }
+
+  // The epoch's place of the first post of a window.
+  [[nodiscard]] std::uint64_t window_begin(std::uint64_t window) const {
+    const std::uint64_t place = std::min(window * kWindowBlocks, blocks);
+    const std::uint64_t missing = blocks * kBlockPosts - corpus.posts();
+    return place * kBlockPosts - (place > short_block_place ? missing : 0);
+  }
+
+  PackedBatch make_batch(std::uint64_t index) {
+    const std::uint64_t begin = index * options.batch_size;
+    const std::uint64_t end = std::min(begin + options.batch_size, corpus.posts());
+    std::uint64_t number = begin / (kBlockPosts * kWindowBlocks);
+    if (window_begin(number + 1) <= begin) ++number;  // after the short block
+    PackedBatch batch;
+    for (std::uint64_t place = begin; place < end; ++number) {
+      const std::shared_ptr<const Window> window = window_for(number);
+      const std::uint64_t first = window_begin(number);
+      const std::uint64_t last = std::min(end, window_begin(number + 1));
+      for (; place < last; ++place) append_post(batch, window->posts, window->order[place - first]);
+    }
+    return batch;
+  }
+
+  static void append_post(PackedBatch& batch, const PackedBatch& from, std::uint32_t post) {
+    const auto tokens = from.tokens.begin();
+    const auto hashtags = from.hashtags.begin();
+    batch.tokens.insert(batch.tokens.end(), tokens + from.token_offsets[post],
+                        tokens + from.token_offsets[post + 1]);
+    batch.hashtags.insert(batch.hashtags.end(), hashtags + from.hashtag_offsets[post],
+                          hashtags + from.hashtag_offsets[post + 1]);
+    batch.end_post();
+  }
+
+  // The window, read if no worker has read it yet. Those before the one that the oldest unfinished batch can
+  // need go: workers are at most `workers` batches apart, so the last few are enough.
+  std::shared_ptr<const Window> window_for(std::uint64_t number) {
+    const std::scoped_lock lock(window_mutex);
+    const auto found = windows.find(number);
+    if (found != windows.end()) return found->second;
+    auto window = std::make_shared<const Window>(read_window(number));
+    windows.emplace(number, window);
+    if (windows.size() > 2) windows.erase(windows.begin());
+    return window;
+  }
+
+  Window read_window(std::uint64_t number) {
+    Window window;
+    const std::uint64_t first = number * kWindowBlocks;
+    const std::uint64_t last = std::min(first + kWindowBlocks, blocks);
+    for (std::uint64_t place = first; place < last; ++place) {
+      const std::uint64_t begin = block_order[place] * kBlockPosts;
+      const std::uint64_t end = std::min(begin + kBlockPosts, corpus.posts());
+      for (std::uint64_t post = begin; post < end; ++post) corpus.append_to(window.posts, post);
+      if ((place + 1) % kBlocksHeld == 0) corpus.release_pages();
+    }
+    corpus.release_pages();
+    window.order.resize(window.posts.posts());
+    std::iota(window.order.begin(), window.order.end(), 0U);
+    if (options.shuffle) Random(options.seed, epoch, number + 1).shuffle(std::span(window.order));
+    return window;
+  }
+
+  const Corpus& corpus;
+  const Options options;
+  const std::uint64_t blocks;
+  const std::uint64_t batches;
+
+  // Set by start(), while no worker runs.
+  bool started = false;
+  std::uint64_t epoch = 0;
+  std::vector<std::uint64_t> block_order;
+  std::uint64_t short_block_place = 0;
+
+  std::mutex window_mutex;
+  std::map<std::uint64_t, std::shared_ptr<const Window>> windows;
+
+  std::mutex mutex;  // guards what follows, but `workers`
+  std::condition_variable changed;
+  std::map<std::uint64_t, PackedBatch> ready;
+  std::uint64_t next_to_make = 0;
+  std::uint64_t next_to_give = 0;
+  bool stopping = false;
+  std::exception_ptr error;
+
+  std::vector<std::jthread> workers;
+};
+
+BatchLoader::BatchLoader(const Corpus& corpus, const Options& options)
+    : implementation_(std::make_unique<Implementation>(corpus, options)) {}
+BatchLoader::~BatchLoader() = default;
+
+std::uint64_t BatchLoader::batches_per_epoch() const { return implementation_->batches; }
+
+void BatchLoader::start(std::uint64_t epoch, std::uint64_t first_batch) {
+  implementation_->start(epoch, first_batch);
+}
+
+bool BatchLoader::next(PackedBatch& batch) { return implementation_->next(batch); }
+
+}  // namespace tagspace

@@ -1,0 +1,83 @@
+#include <algorithm>
+#include <mutex>
+#include <unordered_map>
+#include <utility>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "data_pipeline/counts.h"
+#include "data_pipeline/parallel.h"
+#include "data_pipeline/tokenizers.h"
+
+namespace tagspace {
+namespace {
+
+constexpr const char* kWordsFile = "words.tsv";
+
+class WordTokenizer final : public Tokenizer {
+ public:
+  WordTokenizer(const TokenizerConfig& config, std::vector<NamedCount> words)
+      : Tokenizer(config), words_(std::move(words)) {
+    ids_.reserve(words_.size());
+    for (std::uint32_t id = 0; id < words_.size(); ++id) ids_.emplace(words_[id].name, id);
+  }
+
+  void encode(std::string_view text, std::vector<std::uint32_t>& ids) const override {
+    const std::size_t most = ids.size() + config().max_tokens;
+    for (const std::string_view word : split_words(text)) {
+      if (ids.size() == most) return;
+      const auto found = ids_.find(word);
+      if (found != ids_.end()) ids.push_back(found->second);
+    }
+  }
+
+  [[nodiscard]] std::uint32_t vocab_size() const override {
+    return static_cast<std::uint32_t>(words_.size());
+  }
+  [[nodiscard]] std::string token(std::uint32_t id) const override { return words_.at(id).name; }
+  [[nodiscard]] std::uint32_t id(std::string_view token) const override {
+    const auto found = ids_.find(token);
+    return found != ids_.end() ? found->second : vocab_size();
+  }
+
+ private:
+  void save_vocabulary(const std::filesystem::path& folder) const override {
+    save_counts(folder / kWordsFile, words_);
+  }
+
+  std::vector<NamedCount> words_;
+  std::unordered_map<std::string_view, std::uint32_t> ids_;  // views into words_
+};
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> train_word_tokenizer(const TokenizerConfig& config, const NextTexts& next,
+                                                std::uint32_t threads) {
+  std::mutex mutex;
+  Counts counts;
+  run_threads(threads, [&](std::uint32_t) {
+    std::vector<std::string> texts;
+    while (next(texts)) {
+      std::unordered_map<std::string_view, std::uint64_t> block;
+      for (const std::string& text : texts) {
+        for (const std::string_view word : split_words(text)) ++block[word];
+      }
+      const std::scoped_lock lock(mutex);
+      for (const auto& [word, count] : block) counts.add(word, count);
+    }
+  });
+  auto words = counts.most_frequent(config.min_count, config.vocab_size);
+  if (words.empty()) {
+    throw Error("no word occurs tokenizer.min_count = " + std::to_string(config.min_count) +
+                " times in the training posts (there are " + std::to_string(counts.size()) +
+                " words): lower tokenizer.min_count, or give more posts");
+  }
+  return std::make_unique<WordTokenizer>(config, std::move(words));
+}
+
+std::unique_ptr<Tokenizer> load_word_tokenizer(const TokenizerConfig& config,
+                                               const std::filesystem::path& folder) {
+  return std::make_unique<WordTokenizer>(config, load_counts(folder / kWordsFile));
+}
+
+}  // namespace tagspace

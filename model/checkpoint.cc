@@ -1,0 +1,104 @@
+#include "model/checkpoint.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+
+namespace tagspace {
+namespace {
+
+using nlohmann::json;
+static_assert(std::endian::native == std::endian::little, "safetensors files are little-endian");
+
+constexpr std::uint64_t kLargestHeader = 100'000'000;  // as the format's reference implementation has it
+
+std::string checksum_of(std::span<const std::byte> bytes) {
+  Checksum checksum;
+  checksum.update(bytes);
+  return checksum.hex();
+}
+
+}  // namespace
+
+void write_checkpoint(const std::filesystem::path& path, std::span<const NamedArray> arrays,
+                      const std::string& text) {
+  json header;
+  std::uint64_t offset = 0;
+  Checksum checksum;
+  for (const auto& array : arrays) {
+    const std::span values(array.data, array.size());
+    if (!std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); })) {
+      throw Error("'" + path.string() + "' is not written: '" + array.name +
+                  "' has values that are not finite numbers; lower optimizer.learning_rate or set "
+                  "optimizer.max_norm");
+    }
+    checksum.update(std::as_bytes(values));
+    header[array.name] = {
+        {"dtype", "F32"}, {"shape", array.shape}, {"data_offsets", {offset, offset + values.size_bytes()}}};
+    offset += values.size_bytes();
+  }
+  header["__metadata__"] = {{"format", "tagspace"}, {"text", text}, {"xxh3", checksum.hex()}};
+  std::string head = header.dump();
+  head.append((8 - head.size() % 8) % 8, ' ');  // the arrays are aligned
+  const std::uint64_t head_size = head.size();
+
+  AtomicFile file(path);
+  file.write(std::as_bytes(std::span(&head_size, 1)));
+  file.write(head);
+  for (const auto& array : arrays) file.write(std::as_bytes(std::span(array.data, array.size())));
+  file.commit();
+}
+
+CheckpointFile::CheckpointFile(const std::filesystem::path& path) : file_(path) {
+  const auto damaged = [&](const std::string& what) {
+    return Error("'" + path.string() + "' is not a whole checkpoint: " + what);
+  };
+  const auto bytes = file_.bytes();
+  std::uint64_t head_size = 0;
+  if (bytes.size() < sizeof head_size)
+    throw damaged("it has only " + std::to_string(bytes.size()) + " bytes");
+  std::memcpy(&head_size, bytes.data(), sizeof head_size);
+  if (head_size > kLargestHeader) throw damaged("it does not begin with a safetensors header");
+  if (head_size > bytes.size() - sizeof head_size) throw damaged("it ends within its header");
+  const auto* head = reinterpret_cast<const char*>(bytes.data() + sizeof head_size);
+  const auto data = bytes.subspan(sizeof head_size + head_size);
+
+  try {
+    const json header = json::parse(head, head + head_size);
+    std::uint64_t expected = 0;
+    for (const auto& [name, entry] : header.items()) {
+      if (name == "__metadata__") continue;
+      if (entry.at("dtype") != "F32") throw damaged("'" + name + "' is not of float32 numbers");
+      NamedArray array{name, entry.at("shape").get<std::vector<std::uint64_t>>(), nullptr};
+      const auto begin = entry.at("data_offsets").at(0).get<std::uint64_t>();
+      const auto end = entry.at("data_offsets").at(1).get<std::uint64_t>();
+      if (end < begin || end - begin != array.size() * sizeof(float) || begin % sizeof(float) != 0) {
+        throw damaged("the place of '" + name + "' does not fit its shape");
+      }
+      if (end > data.size()) throw damaged("it ends before the end of '" + name + "'");
+      array.data = reinterpret_cast<const float*>(data.data() + begin);
+      expected = std::max(expected, end);
+      arrays_.push_back(std::move(array));
+    }
+    if (expected != data.size()) throw damaged("it has bytes beyond its arrays");
+    const json& metadata = header.at("__metadata__");
+    text_ = metadata.at("text").get<std::string>();
+    if (metadata.at("xxh3").get<std::string>() != checksum_of(data))
+      throw damaged("its checksum does not fit its contents");
+  } catch (const json::exception& error) {
+    throw damaged("its header is not as expected");
+  }
+}
+
+const NamedArray* CheckpointFile::find(const std::string& name) const {
+  for (const auto& array : arrays_) {
+    if (array.name == name) return &array;
+  }
+  return nullptr;
+}
+
+}  // namespace tagspace

@@ -1,0 +1,51 @@
+// Checkpoints: named float32 arrays and a text in one safetensors file.
+//
+// The format (https://huggingface.co/docs/safetensors) is eight bytes of header length, a JSON header with
+// each array's type, shape and place, and the arrays: nothing in it can be executed, and any language reads
+// it. The text and a checksum of the arrays stand in the header's "__metadata__".
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/files.h"
+
+namespace tagspace {
+
+// An array of the caller's. Row-major.
+struct NamedArray {
+  std::string name;
+  std::vector<std::uint64_t> shape;
+  const float* data = nullptr;
+
+  [[nodiscard]] std::uint64_t size() const {
+    std::uint64_t count = 1;
+    for (const auto extent : shape) count *= extent;
+    return count;
+  }
+};
+
+// Whole or not at all. Error, naming array and file, if a value is not finite.
+void write_checkpoint(const std::filesystem::path& path, std::span<const NamedArray> arrays,
+                      const std::string& text);
+
+// A checkpoint on disk, verified when opened: Error, naming the file, if it is no checkpoint, truncated or
+// damaged.
+class CheckpointFile {
+ public:
+  explicit CheckpointFile(const std::filesystem::path& path);
+
+  [[nodiscard]] const std::string& text() const { return text_; }
+  [[nodiscard]] std::span<const NamedArray> arrays() const { return arrays_; }  // data points into the file
+  [[nodiscard]] const NamedArray* find(const std::string& name) const;          // null if there is none
+
+ private:
+  MappedFile file_;
+  std::string text_;
+  std::vector<NamedArray> arrays_;
+};
+
+}  // namespace tagspace

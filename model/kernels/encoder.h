@@ -1,0 +1,72 @@
+// The two text encoders on packed posts: convolution with its maximum over time, and the mean of the word
+// vectors.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "model/kernels/cpu_context.h"
+
+namespace tagspace::kernels {
+
+// A token that takes part as a zero vector (cnn) or not at all (bag): left out by dropout.
+constexpr std::uint32_t kNoWord = 0xFFFFFFFF;
+
+struct PackedTokens {
+  std::size_t posts = 0;
+  const std::uint32_t* offsets = nullptr;  // [posts + 1]
+  const std::uint32_t* words = nullptr;    // [tokens] rows of the word vectors given beside, or kNoWord
+};
+
+// --- The mean of the word vectors (WSABIE)
+// --------------------------------------------------------------------
+//
+// post_vectors[i] = the sum of the vectors of post i's words, divided by their number; zero if there is none.
+// scales[i] = 1 / that number (0 if none): the coefficient with which post i's gradient goes to each of its
+// words.
+void bag_forward_reference(const PackedTokens& tokens, const float* word_vectors, std::size_t dim,
+                           float* post_vectors, float* scales);
+void bag_forward(const PackedTokens& tokens, const float* word_vectors, std::size_t dim, float* post_vectors,
+                 float* scales, CpuContext& context);
+
+// --- Convolution, maximum over time
+// ---------------------------------------------------------------------------
+//
+// For a post of l tokens x[0 .. l), zero vectors beyond both ends, and filter f:
+//
+//   c[t, f] = bias[f] + sum over k < window of <weight[f, k], x[t + k - (window - 1) / 2]>     for t = 0 .. l
+//   - 1 maximum[f] = max over t of c[t, f],   place[f] = the first t that reaches it
+//
+// (#TagSpace, figure 1; its tanh comes after the maximum here, which is the same, as tanh increases.) A post
+// without tokens is taken as one zero vector. Three facts make it fast: no padding is multiplied; the product
+// of a word with the filters does not depend on where the word stands, so each distinct word of a batch is
+// multiplied once; and only the place of the maximum has a gradient.
+struct ConvShape {
+  std::uint32_t dim = 0;
+  std::uint32_t window = 0;
+  std::uint32_t filters = 0;
+};
+
+// `tokens.words` index `word_vectors` [word_count, dim], the batch's distinct words. `weight` [filters,
+// window, dim], `bias` [filters], `maximum` and `place` [posts, filters].
+void conv_max_forward_reference(const ConvShape& shape, const PackedTokens& tokens, const float* word_vectors,
+                                const float* weight, const float* bias, float* maximum, std::uint32_t* place);
+void conv_max_forward(const ConvShape& shape, const PackedTokens& tokens, const float* word_vectors,
+                      std::size_t word_count, const float* weight, const float* bias, float* maximum,
+                      std::uint32_t* place, CpuContext& context);
+
+// With `gradient` [posts, filters] of the maxima and the places from the forward pass: the gradients of
+// weight [filters, window, dim], bias [filters] and of each token's vector [tokens, dim], all overwritten.
+// Per filter and post one window is touched, so the cost is posts * filters * window * dim whatever the
+// posts' lengths.
+void conv_max_backward_reference(const ConvShape& shape, const PackedTokens& tokens,
+                                 const float* word_vectors, const float* weight, const float* gradient,
+                                 const std::uint32_t* place, float* weight_gradient, float* bias_gradient,
+                                 float* token_gradient);
+void conv_max_backward(const ConvShape& shape, const PackedTokens& tokens, const float* word_vectors,
+                       const float* weight, const float* gradient, const std::uint32_t* place,
+                       float* weight_gradient, float* bias_gradient, float* token_gradient,
+                       CpuContext& context);
+
+}  // namespace tagspace::kernels

@@ -1,0 +1,124 @@
+// The plain reference of warp.h, and what the implementations share.
+#include <algorithm>
+#include <cmath>
+
+#include "model/kernels/philox.h"
+#include "model/kernels/warp.h"
+
+namespace tagspace::kernels {
+namespace {
+
+// The sum of 1/i for i = 1 .. n, from 64 on by its asymptotic series (the error is below 1e-13).
+double harmonic_number(std::uint64_t n) {
+  double sum = 0;
+  if (n < 64) {
+    for (std::uint64_t i = 1; i <= n; ++i) sum += 1.0 / static_cast<double>(i);
+    return sum;
+  }
+  const auto x = static_cast<double>(n);
+  constexpr double kEulerGamma = 0.57721566490153286;
+  return std::log(x) + kEulerGamma + 1 / (2 * x) - 1 / (12 * x * x) + 1 / (120 * x * x * x * x);
+}
+
+float inverse_norm(float squared_norm) { return squared_norm == 0 ? 0 : 1 / std::sqrt(squared_norm); }
+
+}  // namespace
+
+std::vector<float> rank_weights(RankWeight weight, std::uint32_t rows, std::uint32_t max_tries) {
+  std::vector<float> weights(max_tries);
+  for (std::uint32_t tries = 1; tries <= max_tries; ++tries) {
+    const double rank = static_cast<double>(rows - 1) / tries;
+    switch (weight) {
+      case RankWeight::harmonic:
+        weights[tries - 1] = static_cast<float>(harmonic_number((rows - 1) / tries));
+        break;
+      case RankWeight::log:
+        weights[tries - 1] = static_cast<float>(std::max(1.0, std::log(rank)));
+        break;
+      case RankWeight::linear:
+        weights[tries - 1] = static_cast<float>(rank);
+        break;
+    }
+  }
+  return weights;
+}
+
+float dot_reference(const float* a, const float* b, std::size_t dim) {
+  float sums[16] = {};
+  for (std::size_t i = 0; i < dim; ++i) {
+    const float product = a[i] * b[i];
+    sums[i % 16] = sums[i % 16] + product;
+  }
+  for (std::size_t half = 8; half > 0; half /= 2) {
+    for (std::size_t i = 0; i < half; ++i) sums[i] = sums[i] + sums[i + half];
+  }
+  return sums[0];
+}
+
+// Gradients. With s = <p, t> for the dot product, ds/dp = t and ds/dt = p. With the cosine
+// s = <p, t> / (|p| |t|), ds/dp = t / (|p| |t|) - s p / |p|^2 and ds/dt = p / (|p| |t|) - s t / |t|^2; a
+// vector of length zero has score and gradient zero. The loss w (margin - s(y) + s(n)) moves -w along the
+// gradient of s(y) and +w along that of s(n).
+void warp_reference(const WarpConfig& config, const WarpBatch& batch, float gradient_scale,
+                    const WarpResult& result) {
+  const std::size_t dim = batch.dim;
+  for (std::size_t post = 0; post < batch.posts; ++post) {
+    const float* p = batch.post_vectors + post * dim;
+    float* p_gradient = result.post_gradient + post * dim;
+    std::fill(p_gradient, p_gradient + dim, 0.0F);
+    const std::uint32_t* own_begin = batch.own + batch.own_offsets[post];
+    const std::uint32_t* own_end = batch.own + batch.own_offsets[post + 1];
+    const bool cosine = config.score == Score::cosine;
+    const float p_inverse = cosine ? inverse_norm(dot_reference(p, p, dim)) : 1;
+    const auto t_inverse = [&](const float* t) {
+      return cosine ? inverse_norm(dot_reference(t, t, dim)) : 1;
+    };
+    const auto score = [&](const float* t) { return dot_reference(p, t, dim) * p_inverse * t_inverse(t); };
+
+    for (std::uint32_t pair = batch.positive_offsets[post]; pair < batch.positive_offsets[post + 1]; ++pair) {
+      const float* positive = batch.table + std::size_t{batch.positives[pair]} * dim;
+      const float positive_score = score(positive);
+      const float threshold = positive_score - config.margin;
+
+      result.violator[pair] = kNoViolator;
+      result.loss[pair] = 0;
+      result.positive_gradient[pair] = {};
+      result.negative_gradient[pair] = {};
+      std::uint32_t tries = 0;
+      const std::uint64_t max_draws = 4 * std::uint64_t{config.max_tries} + 64;
+      for (std::uint32_t draw = 0; draw < max_draws && tries < config.max_tries; ++draw) {
+        const Philox4 words =
+            random_words(config.seed, RandomStream::negatives, batch.step, batch.first_pair + pair, draw / 2);
+        const std::uint32_t row = negative_of_words(words, draw, batch.rows);
+        if (std::find(own_begin, own_end, row) != own_end) continue;
+        ++tries;
+        const float* negative = batch.table + std::size_t{row} * dim;
+        const float negative_score = score(negative);
+        if (negative_score <= threshold) continue;
+
+        const float weight = config.weight_of_tries[tries - 1];
+        result.violator[pair] = row;
+        result.loss[pair] = weight * (config.margin - positive_score + negative_score);
+        const float w = weight * gradient_scale;
+        const float positive_inverse = t_inverse(positive);
+        const float negative_inverse = t_inverse(negative);
+        result.positive_gradient[pair].post = -w * p_inverse * positive_inverse;
+        result.negative_gradient[pair].post = w * p_inverse * negative_inverse;
+        float p_self = 0;
+        if (cosine) {
+          result.positive_gradient[pair].row = w * positive_score * positive_inverse * positive_inverse;
+          result.negative_gradient[pair].row = -w * negative_score * negative_inverse * negative_inverse;
+          p_self = w * (positive_score - negative_score) * p_inverse * p_inverse;
+        }
+        for (std::size_t i = 0; i < dim; ++i) {
+          p_gradient[i] += result.negative_gradient[pair].post * negative[i] +
+                           result.positive_gradient[pair].post * positive[i] + p_self * p[i];
+        }
+        break;
+      }
+      result.tries[pair] = tries;
+    }
+  }
+}
+
+}  // namespace tagspace::kernels

@@ -1,0 +1,148 @@
+// The model: a text encoder and one hashtag table in one vector space, trained together under the WARP loss.
+//
+// This header is free of LibTorch, so that the program can include it cheaply.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "data_pipeline/packed_batch.h"
+
+namespace tagspace {
+
+enum class EncoderType { cnn, bag };
+enum class ScoreType { dot, cosine };
+enum class RankWeightType { harmonic, log, linear };
+enum class OptimizerType { adagrad, sgd };
+
+// Everything that decides the shape of the model and the arithmetic of a step. The ranges are checked by the
+// experiment file's reader; the model only asserts them.
+struct ModelConfig {
+  std::uint64_t seed = 1;
+  std::uint32_t vocab_size = 0;  // rows of the word table
+  std::uint32_t hashtags = 0;    // rows of the hashtag table, at least 2
+
+  EncoderType encoder = EncoderType::cnn;
+  std::uint32_t dim = 64;
+  std::uint32_t window = 5;      // cnn only
+  std::uint32_t filters = 1000;  // cnn only
+  float initial_scale = 0.01F;   // standard deviation of the first word and hashtag vectors
+  float word_dropout = 0;        // share of the tokens left out of a training step
+  float dropout = 0;  // cnn: share of the features before the linear layer; bag: of the post vector
+
+  ScoreType score = ScoreType::dot;
+  RankWeightType rank_weight = RankWeightType::harmonic;
+  float margin = 0.1F;
+  std::uint32_t max_tries = 1000;
+
+  OptimizerType optimizer = OptimizerType::adagrad;
+  float learning_rate = 0.05F;          // of the word and hashtag tables
+  float encoder_learning_rate = 0.05F;  // of the convolution and the linear layer
+  float max_norm = 0;                   // longest word or hashtag vector; 0: any length
+
+  std::uint32_t threads = 1;  // changes the speed of a step, never its result
+};
+
+// Sums over the posts of one step or of many.
+struct StepStatistics {
+  std::uint64_t posts = 0;
+  std::uint64_t violators = 0;  // posts for which a violator was found
+  std::uint64_t tries = 0;      // negatives drawn for all posts
+  double loss = 0;              // sum of the posts' losses
+
+  StepStatistics& operator+=(const StepStatistics& other) {
+    posts += other.posts;
+    violators += other.violators;
+    tries += other.tries;
+    loss += other.loss;
+    return *this;
+  }
+};
+
+// One hashtag or word with its score.
+struct Ranked {
+  std::uint32_t id = 0;
+  float score = 0;
+};
+
+class Model {
+ public:
+  // Fresh vectors, drawn from config.seed.
+  explicit Model(const ModelConfig& config);
+  ~Model();
+  Model(Model&&) noexcept;
+  Model& operator=(Model&&) noexcept;
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
+  [[nodiscard]] const ModelConfig& config() const;
+
+  // One step on a batch in which every post has a hashtag: one positive per post, drawn at random, against
+  // sampled negatives. `step` counts the steps of the whole training from 0 and, with the seed, decides every
+  // random choice. `learning_rate_factor` scales both learning rates (linear decay). `as_bag` takes the mean
+  // of the word vectors as the post vector also under a cnn, and leaves convolution and linear layer as they
+  // are. Throws Error if the loss is not finite; the model is then of no more use.
+  StepStatistics train_step(const PackedBatch& batch, std::uint64_t step, float learning_rate_factor,
+                            bool as_bag);
+
+  // Forgets the optimiser's sums of squared gradients, as at the start.
+  void reset_optimizer();
+
+  // Post vectors, [posts, dim], without dropout. `as_bag` as above. With the cosine score they have length 1
+  // (or 0), so that scores are inner products with hashtag_vectors().
+  void encode(const PackedBatch& batch, bool as_bag, float* post_vectors) const;
+
+  // Word and hashtag vectors as used for scoring, [rows, dim]; of length 1 under the cosine score.
+  [[nodiscard]] std::vector<float> hashtag_vectors() const;
+  [[nodiscard]] std::vector<float> word_vectors() const;
+
+  // Checkpoints are safetensors files; `state` is any JSON text and comes back from load(). With `optimizer`,
+  // the optimiser's accumulators are kept too, and training goes on from the file as if never interrupted.
+  // Written whole or not at all.
+  void save(const std::filesystem::path& path, const std::string& state, bool optimizer) const;
+
+  // Reads a checkpoint into this model. Error, naming the file, if it is missing, truncated, damaged (it
+  // carries a checksum) or of another shape than config(), or if `optimizer` is asked for and not in the
+  // file. Returns the state given to save().
+  std::string load(const std::filesystem::path& path, bool optimizer);
+
+ private:
+  struct Implementation;
+  std::unique_ptr<Implementation> implementation_;
+};
+
+// Scores every row of `table` [rows, dim] for every vector of `queries` [count, dim], in blocks, and hands
+// the scores of query i, [rows], to `visit(i, scores)`; calls come from several threads, one query in one
+// call.
+void score_all(std::span<const float> queries, std::span<const float> table, std::size_t dim,
+               std::uint32_t threads, const std::function<void(std::size_t, std::span<const float>)>& visit);
+
+// The k best of `scores`, best first; equal scores in the order of their ids.
+[[nodiscard]] std::vector<Ranked> top_k(std::span<const float> scores, std::size_t k);
+
+// The metrics of design "Evaluation", summed over posts: ties count against the model.
+struct RankingMetrics {
+  std::uint64_t posts = 0;
+  double precision_at_1 = 0;
+  double recall_at_10 = 0;
+  double mean_rank = 0;
+  double mrr = 0;
+
+  // Adds one post. `scores` [hashtags]; `own`: the post's hashtags, at least one.
+  void add(std::span<const float> scores, std::span<const std::uint32_t> own);
+  RankingMetrics& operator+=(const RankingMetrics& other);
+  // The sums divided by posts: what is reported.
+  [[nodiscard]] RankingMetrics averages() const;
+};
+
+// rank[j] = 1 + the number of other hashtags that score at least as much as own[j].
+[[nodiscard]] std::vector<std::uint32_t> ranks_of(std::span<const float> scores,
+                                                  std::span<const std::uint32_t> own);
+
+}  // namespace tagspace

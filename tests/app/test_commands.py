@@ -1,0 +1,843 @@
+#!/usr/bin/env python3
+"""Runs the program as a person does, on a small made-up corpus. Needs only Python's standard library.
+
+The program is $TAGSPACE. One class is one CTest test: test_commands.py -v Using
+"""
+
+import array
+import contextlib
+import fcntl
+import json
+import math
+import os
+import pathlib
+import pty
+import random
+import re
+import resource
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+import unittest
+
+PROGRAM = os.environ.get("TAGSPACE", "build/tagspace")
+
+
+def make_posts(count, seed, topics=40):
+    """Posts of a few words of one topic, a few of all, and the topic's hashtag; some carry a second one."""
+    rng = random.Random(seed)
+    lines = []
+    for _ in range(count):
+        topic = min(int(rng.expovariate(0.12)), topics - 1)
+        words = [f"w{topic}x{rng.randrange(8)}" for _ in range(3)] + [f"c{rng.randrange(60)}" for _ in range(5)]
+        words.append(f"#tag{topic}")
+        if rng.random() < 0.25:
+            words.append(f"#Tag{min(int(rng.expovariate(0.12)), topics - 1)}")
+        if rng.random() < 0.1:
+            words.append(f"tag{topic}")
+        rng.shuffle(words)
+        lines.append(" ".join(words))
+    return lines
+
+
+def write_lines(path, lines):
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
+
+def read_safetensors(path):
+    """The tensors' part of the header, the tensors' bytes, and the metadata."""
+    data = path.read_bytes()
+    (size,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + size])
+    metadata = header.pop("__metadata__", {})
+    return header, data[8 + size :], metadata
+
+
+def state_of(path):
+    """The JSON text that the program keeps in a checkpoint, wherever in the metadata it stands."""
+    for text in read_safetensors(path)[2].values():
+        with contextlib.suppress(ValueError):
+            state = json.loads(text)
+            if isinstance(state, dict) and ("as_bag" in state or "phase_epochs" in state):
+                return state
+    raise AssertionError(f"{path} holds no state")
+
+
+def read_vectors(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows, dim = map(int, lines[0].split())
+    table = {}
+    for line in lines[1:]:
+        name, *values = line.split(" ")
+        assert len(values) == dim
+        table[name] = [float(value) for value in values]
+    assert len(table) == rows == len(lines) - 1
+    return table
+
+
+class Workplace(unittest.TestCase):
+    """A folder with a corpus, in which the program runs."""
+
+    posts = (3000, 300, 300)
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="tagspace-test-"))
+        for seed, (name, count) in enumerate(zip(("train", "valid", "test"), cls.posts)):
+            write_lines(cls.folder / f"{name}.txt", make_posts(count, seed + 1))
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder)
+
+    @classmethod
+    def config(cls, name, **sections):
+        experiment = {
+            "name": name,
+            "data": {"train": "train.txt", "valid": "valid.txt", "test": "test.txt", "hashtags": {"min_count": 2}},
+            "tokenizer": {"type": "word"},
+            "encoder": {"type": "bag", "dim": 16},
+            "training": {"epochs": 3, "batch_size": 64},
+        }
+        for section, values in sections.items():
+            experiment.setdefault(section, {}).update(values)
+        path = cls.folder / f"{name}.json"
+        path.write_text(json.dumps(experiment))
+        return path.name
+
+    @classmethod
+    def run_program(cls, *arguments, stdin=b"", **options):
+        return subprocess.run(
+            [PROGRAM, *map(str, arguments)], cwd=cls.folder, input=stdin, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, timeout=300, check=False, **options)
+
+    @classmethod
+    def succeed(cls, *arguments, stdin=b"", **options):
+        done = cls.run_program(*arguments, stdin=stdin, **options)
+        if done.returncode != 0:
+            raise AssertionError(f"{arguments}: exit status {done.returncode}\n{done.stderr.decode(errors='replace')}")
+        return done
+
+    def fail_with(self, *arguments, message, status=1, alone=True, **options):
+        """The program must fail with one line that matches `message`; the only line if `alone`."""
+        done = self.run_program(*arguments, **options)
+        lines = done.stderr.decode(errors="replace").splitlines()
+        self.assertEqual(done.returncode, status, lines)
+        errors = [line for line in lines if line.startswith("tagspace: error: ")]
+        self.assertEqual(len(errors), 1, lines)
+        self.assertEqual(lines[-1], errors[0])
+        if alone:
+            self.assertEqual(len(lines), 1, lines)
+        self.assertRegex(errors[0], message)
+        self.assertEqual(done.stdout, b"")
+        self.assert_nothing_half_written()
+        return errors[0]
+
+    def assert_nothing_half_written(self):
+        self.assertEqual([str(path) for path in self.folder.rglob("*.partial")], [])
+
+    def assert_same_run(self, one, other):
+        """Same tensors in both checkpoints, same figures in every epoch."""
+        for name in ("best.safetensors", "last.safetensors"):
+            first, second = (read_safetensors(self.folder / "runs" / run / name) for run in (one, other))
+            self.assertEqual(first[0], second[0])
+            self.assertTrue(first[1] == second[1], f"{name} of {one} and {other} differ")
+        self.assertEqual(state_of(self.folder / "runs" / one / "best.safetensors"),
+                         state_of(self.folder / "runs" / other / "best.safetensors"))
+        self.assertEqual(self.metrics(one), self.metrics(other))
+
+    def metrics(self, run):
+        lines = []
+        for line in (self.folder / "runs" / run / "metrics.jsonl").read_text().splitlines():
+            epoch = json.loads(line)
+            del epoch["seconds"], epoch["posts_per_second"]
+            lines.append(epoch)
+        return lines
+
+
+ODD_LINES = [
+    b"w1x1 c3 an ordinary line", b"", b" ", b"\t \t", b"\xf0\x9f\x98\x80\xf0\x9f\x91\xa9\xe2\x80\x8d\xf0\x9f\x9a\x80", b"#tag1",
+    b"#", b"##", b"#1234", b"\x00", b"a\x00b w1x1\x00", b"\xff\xfe\xfa", b"w1x1 \xc3", b"\xe2\x80\xa8 \xe2\x80\xa9 \xc2\x85", b"a\x0cb\x0bc",
+    b"one\rtwo", b"trailing\r", b"http://a.b/#tag1 @someone", b"{\"text\": \"no json here\"}", b"__label__", b"__label__tag2 w2x1",
+    b"word " * 2_000_000, b"x" * 10_000_000, b"\xff" * 100_000, b"#" * 100_000, ("\u0301" * 50_000).encode(), b"-", b"--top", b"\\", b"last",
+]
+
+
+class Using(Workplace):
+    """What the commands answer."""
+
+    RUNS = {
+        "bag": {},
+        "cosine": {"loss": {"score": "cosine", "margin": 1, "rank_weight": "linear"}, "encoder": {"initial_scale": 0.1}},
+        "cnn": {"encoder": {"type": "cnn", "filters": 24}, "training": {"bag_epochs": 2, "epochs": 2}},
+        "pieces": {"tokenizer": {"type": "sentencepiece", "vocab_size": 300}},
+    }
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        for name, sections in cls.RUNS.items():
+            cls.succeed("train", cls.config(name, **sections))
+
+    def test_the_model_has_learnt(self):
+        for run in self.RUNS:
+            with self.subTest(run=run):
+                figures = json.loads(self.succeed("evaluate", f"runs/{run}", "--json", "-").stdout)
+                self.assertEqual(figures["posts"], 300)
+                self.assertGreater(figures["precision_at_1"], 2 * figures["baselines"]["frequency"]["precision_at_1"])
+                self.assertGreater(figures["recall_at_10"], figures["baselines"]["frequency"]["recall_at_10"])
+                self.assertGreater(figures["baselines"]["words"]["precision_at_1"],
+                                   figures["baselines"]["frequency"]["precision_at_1"])
+
+    def test_an_independent_computation_agrees(self):
+        """P@1, R@10, mean rank, MRR and the top 10 of 200 posts, from the exported vectors alone."""
+        lines = make_posts(200, 77)
+        write_lines(self.folder / "check.txt", lines)
+        for run in self.RUNS:
+            with self.subTest(run=run):
+                self.succeed("export", f"runs/{run}", "--output", f"vectors-{run}")
+                table = read_vectors(self.folder / f"vectors-{run}" / "hashtags.vec")
+                embedded = self.succeed("embed", f"runs/{run}", "--posts", "check.txt").stdout.decode().splitlines()
+                self.assertEqual(len(embedded), len(lines))
+                predicted = self.succeed("predict", f"runs/{run}", "--posts", "check.txt", "--json").stdout.decode().splitlines()
+                figures = json.loads(self.succeed("evaluate", f"runs/{run}", "--posts", "check.txt", "--json", "-").stdout)
+
+                # Python's sums are of double precision and the program's are not: scores nearer than this may stand
+                # either way, so that each figure has a lowest and a highest value.
+                near = 1e-5
+                low, high = [0.0] * 4, [0.0] * 4
+                posts = 0
+                for line, vector_text, answer in zip(lines, embedded, predicted):
+                    vector = [float(value) for value in vector_text.split(" ")]
+                    scores = {name: math.fsum(a * b for a, b in zip(vector, row)) for name, row in table.items()}
+                    own = {name for name in (hashtag.lower() for hashtag in re.findall(r"#\w+", line)) if name in table}
+
+                    top = json.loads(answer)["hashtags"]
+                    self.assertEqual(len(top), 10)
+                    ordered = sorted(scores.values(), reverse=True)
+                    for place, hashtag in enumerate(top):
+                        score = scores["#" + hashtag["hashtag"]]
+                        self.assertAlmostEqual(hashtag["score"], score, delta=near)
+                        self.assertAlmostEqual(ordered[place], score, delta=near)
+                    self.assertEqual(len({hashtag["hashtag"] for hashtag in top}), 10)
+                    self.assertEqual([hashtag["score"] for hashtag in top], sorted((h["score"] for h in top), reverse=True))
+
+                    if not own:
+                        continue
+                    posts += 1
+                    for sums, slack in ((low, near), (high, -near)):
+                        ranks = [1 + sum(1 for name, score in scores.items() if name != mine and score >= scores[mine] - slack)
+                                 for mine in own]
+                        sums[0] += min(ranks) == 1
+                        sums[1] += sum(rank <= 10 for rank in ranks) / len(ranks)
+                        sums[2] += sum(ranks) / len(ranks)
+                        sums[3] += 1 / min(ranks)
+                self.assertEqual(figures["posts"], posts)
+                self.assertGreater(posts, 150)
+                self.assertEqual(figures["hashtags"], len(table))
+                for name, one, other in zip(("precision_at_1", "recall_at_10", "mean_rank", "mrr"), low, high):
+                    least, most = sorted((one / posts, other / posts))
+                    self.assertGreaterEqual(figures[name], least - 1e-9, name)
+                    self.assertLessEqual(figures[name], most + 1e-9, name)
+                    # ... and the range is narrow enough to mean something.
+                    self.assertLess(most - least, 0.02 * max(most, 1), name)
+
+    def test_baselines_agree_with_a_computation_by_hand(self):
+        figures = json.loads(self.succeed("evaluate", "runs/bag", "--json", "-").stdout)
+        table = [line.split("\t")[0] for line in (self.folder / "runs/bag/hashtags.tsv").read_text().splitlines()]
+        sums = {"frequency": [0.0] * 4, "words": [0.0] * 4}
+        posts = 0
+        for line in (self.folder / "test.txt").read_text().splitlines():
+            own = {hashtag.lower() for hashtag in re.findall(r"#(\w+)", line)} & set(table)
+            if not own:
+                continue
+            posts += 1
+            words = set(re.sub(r"#\w+", " ", line).lower().split())
+            rankings = {"frequency": table, "words": [name for name in table if name in words] + [name for name in table if name not in words]}
+            for name, ranking in rankings.items():
+                ranks = [1 + ranking.index(hashtag) for hashtag in own]
+                for i, value in enumerate((min(ranks) == 1, sum(r <= 10 for r in ranks) / len(ranks), sum(ranks) / len(ranks), 1 / min(ranks))):
+                    sums[name][i] += value
+        self.assertEqual(figures["posts"], posts)
+        for name, values in sums.items():
+            for key, value in zip(("precision_at_1", "recall_at_10", "mean_rank", "mrr"), values):
+                self.assertAlmostEqual(figures["baselines"][name][key], value / posts, places=9)
+
+    def test_evaluate_prints_a_table_and_writes_a_file(self):
+        done = self.succeed("evaluate", "runs/bag", "--json", "figures.json")
+        text = done.stdout.decode()
+        figures = json.loads((self.folder / "figures.json").read_text())
+        self.assertIn(f"{100 * figures['precision_at_1']:.2f}", text)
+        for word in ("bag", "#words", "frequency", "rare", "middling", "frequent", "P@1", "R@10", "mean rank", "MRR"):
+            self.assertIn(word, text)
+        groups = figures["by_frequency"].values()
+        self.assertEqual(sum(group["hashtags"] for group in groups), figures["hashtags"])
+        self.assertEqual(sum(group["predictions"] for group in groups), figures["posts"])
+        self.assertAlmostEqual(sum(group["predictions"] * group["precision_at_1"] for group in groups),
+                               figures["posts"] * figures["precision_at_1"], places=6)
+
+    def test_one_line_out_for_each_line_in(self):
+        for run in self.RUNS:
+            for command in (["predict"], ["predict", "--json"], ["embed"]):
+                with self.subTest(run=run, command=command):
+                    for ending in (b"\n", b""):
+                        done = self.succeed(command[0], f"runs/{run}", *command[1:], stdin=b"\n".join(ODD_LINES) + ending)
+                        self.assertEqual(done.stdout.count(b"\n"), len(ODD_LINES))
+                        self.assertTrue(done.stdout.endswith(b"\n"))
+                        self.assertNotIn(b"nan", done.stdout)
+                        self.assertNotIn(b"inf", done.stdout)
+                    for line in done.stdout.splitlines():
+                        if "--json" in command:
+                            self.assertEqual(len(json.loads(line)["hashtags"]), 10)
+        self.assertEqual(self.succeed("predict", "runs/bag", stdin=b"").stdout, b"")
+
+    def test_predict_formats(self):
+        text = self.succeed("predict", "runs/bag", "--top", "3", stdin=b"w1x1 w1x2\n").stdout.decode()
+        answer = json.loads(self.succeed("predict", "runs/bag", "--top", "3", "--json", stdin=b"w1x1 w1x2\n").stdout)
+        self.assertEqual(text, "\t".join(f"#{h['hashtag']} {h['score']:.4f}" for h in answer["hashtags"]) + "\n")
+        self.assertEqual(answer["hashtags"][0]["hashtag"], "tag1")
+        # A hashtag in the post tells nothing.
+        self.assertEqual(self.succeed("predict", "runs/bag", "--top", "3", stdin=b"w1x1 #tag9 w1x2\n").stdout.decode(), text)
+        second = answer["hashtags"][1]["score"]
+        few = json.loads(self.succeed("predict", "runs/bag", "--json", "--min-score", repr(second), stdin=b"w1x1 w1x2\n").stdout)
+        self.assertEqual(few["hashtags"], answer["hashtags"][:2])
+        self.assertEqual(self.succeed("predict", "runs/bag", "--min-score", "1e9", stdin=b"w1x1\nw1x2\n").stdout, b"\n\n")
+        all_of_them = json.loads(self.succeed("predict", "runs/bag", "--json", "--top", "1000", "--min-score", "-1e9", stdin=b"w1x1\n").stdout)
+        self.assertEqual(len(all_of_them["hashtags"]), len((self.folder / "runs/bag/hashtags.tsv").read_text().splitlines()))
+
+    def test_predict_answers_at_once(self):
+        with subprocess.Popen([PROGRAM, "predict", "runs/bag"], cwd=self.folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+            for _ in range(3):
+                program.stdin.write(b"w1x1 w1x2\n")
+                program.stdin.flush()
+                self.assertTrue(select.select([program.stdout], [], [], 60)[0], "no answer to a line")
+                self.assertTrue(os.read(program.stdout.fileno(), 1 << 16).startswith(b"#tag1 "))
+            program.stdin.close()
+            self.assertEqual(program.wait(60), 0)
+
+    def test_a_reader_that_leaves_is_no_failure(self):
+        with subprocess.Popen([PROGRAM, "predict", "runs/bag", "--posts", "train.txt"], cwd=self.folder,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+            program.stdout.readline()
+            program.stdout.close()
+            self.assertEqual(program.wait(60), 0)
+            self.assertEqual(program.stderr.read(), b"")
+
+    def test_embed_npy_is_the_text(self):
+        lines = "\n".join(make_posts(700, 5)).encode()
+        text = self.succeed("embed", "runs/cnn", stdin=lines).stdout.decode().splitlines()
+        data = self.succeed("embed", "runs/cnn", "--format", "npy", stdin=lines).stdout
+        self.assertEqual(data[:8], b"\x93NUMPY\x01\x00")
+        (size,) = struct.unpack("<H", data[8:10])
+        self.assertEqual((10 + size) % 64, 0)
+        header = eval(data[10 : 10 + size], {"__builtins__": {}})  # pylint: disable=eval-used
+        self.assertEqual(header, {"descr": "<f4", "fortran_order": False, "shape": (700, 16)})
+        numbers = array.array("f", data[10 + size :])
+        self.assertEqual(len(numbers), 700 * 16)
+        as_text = array.array("f", (float(value) for line in text for value in line.split(" ")))
+        self.assertEqual(as_text, numbers)
+        empty = self.succeed("embed", "runs/cnn", "--format", "npy").stdout
+        self.assertIn(b"(0, 16)", empty)
+
+    def test_neighbors(self):
+        self.succeed("export", "runs/bag", "--output", "vectors-neighbors")
+        hashtags = read_vectors(self.folder / "vectors-neighbors/hashtags.vec")
+        words = read_vectors(self.folder / "vectors-neighbors/words.vec")
+
+        def cosine(a, b):
+            return math.fsum(x * y for x, y in zip(a, b)) / math.hypot(*a) / math.hypot(*b)
+
+        for query, table, of in (("#tag1", hashtags, "hashtags"), ("#Tag1", words, "words"), ("w1x1", hashtags, "hashtags"), ("w1x1", words, "words")):
+            with self.subTest(query=query, of=of):
+                answer = self.succeed("neighbors", "runs/bag", query, "--of", of, "--top", "5").stdout.decode().splitlines()
+                own = hashtags.get(query.lower()) or words[query]
+                expected = sorted(((cosine(own, row), name) for name, row in table.items() if name != query), reverse=True)[:5]
+                self.assertEqual([line.split("\t")[0] for line in answer], [name for _, name in expected])
+                for line, (score, _) in zip(answer, expected):
+                    self.assertAlmostEqual(float(line.split("\t")[1]), score, delta=1e-4)
+        self.fail_with("neighbors", "runs/bag", "#tga1", message=r"'#tga1' is not in the run's table; did you mean '#tag1'\?")
+        self.fail_with("neighbors", "runs/bag", "nosuchword", message="'nosuchword' is not in the run's vocabulary")
+        for run in ("cnn", "pieces", "cosine"):
+            for query, of in (("#tag1", "words"), ("w1x1", "words"), ("w1x1", "hashtags")):
+                self.assertEqual(len(self.succeed("neighbors", f"runs/{run}", query, "--of", of).stdout.splitlines()), 10)
+
+    def test_export_for_the_projector(self):
+        self.succeed("export", "runs/pieces", "--output", "projector", "--format", "projector")
+        self.succeed("export", "runs/pieces", "--output", "vectors-pieces")
+        for what in ("hashtags", "words"):
+            table = read_vectors(self.folder / f"vectors-pieces/{what}.vec")
+            vectors = (self.folder / f"projector/{what}.vectors.tsv").read_text().splitlines()
+            names = (self.folder / f"projector/{what}.metadata.tsv").read_text().splitlines()
+            if what == "hashtags":
+                self.assertEqual(names.pop(0), "name\ttraining_posts")
+            self.assertEqual([name.split("\t")[0] for name in names], list(table))
+            self.assertEqual([[float(value) for value in line.split("\t")] for line in vectors], list(table.values()))
+
+    def test_a_run_is_all_that_is_needed_moved_anywhere(self):
+        expected = self.succeed("predict", "runs/cnn", "--posts", "test.txt").stdout
+        with tempfile.TemporaryDirectory() as elsewhere:
+            shutil.copytree(self.folder / "runs/cnn", pathlib.Path(elsewhere) / "a run")
+            shutil.copy(self.folder / "test.txt", elsewhere)
+            done = subprocess.run([PROGRAM, "predict", "a run", "--posts", "test.txt"], cwd=elsewhere, stdout=subprocess.PIPE, check=True)
+            self.assertEqual(done.stdout, expected)
+            subprocess.run([PROGRAM, "evaluate", "a run", "--posts", "test.txt"], cwd=elsewhere, stdout=subprocess.DEVNULL, check=True)
+
+    def test_threads_change_nothing(self):
+        for command in (["predict", "--json"], ["embed"]):
+            answers = {self.succeed(command[0], "runs/cnn", *command[1:], "--posts", "train.txt", "--threads", n).stdout for n in (1, 2, 3)}
+            self.assertEqual(len(answers), 1)
+        answers = {self.succeed("evaluate", "runs/cnn", "--json", "-", "--threads", n).stdout for n in (1, 2, 3)}
+        self.assertEqual(len(answers), 1)
+
+    def test_the_run_folder_is_complete(self):
+        run = self.folder / "runs/cnn"
+        config = json.loads((run / "config.json").read_text())
+        self.assertEqual(config["format"], 1)
+        self.assertEqual(config["training"]["early_stopping"], {"metric": "recall_at_10", "patience": 3})
+        self.assertEqual(config["data"]["train"], str((self.folder / "train.txt").resolve()))
+        for name in ("best.safetensors", "last.safetensors", "hashtags.tsv", "log.txt", "metrics.jsonl"):
+            self.assertTrue((run / name).stat().st_size > 0, name)
+        metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        self.assertEqual([(m["epoch"], m["phase"]) for m in metrics], [(1, "bag"), (2, "bag"), (3, "cnn"), (4, "cnn")])
+        self.assertEqual(metrics[0]["step"], 47)
+        self.assertEqual(metrics[3]["step"], 4 * 47)
+        self.assertEqual(set(metrics[0]["valid"]), {"posts", "precision_at_1", "recall_at_10", "mean_rank", "mrr"})
+        # The final model of a cnn experiment is the cnn.
+        self.assertFalse(state_of(run / "best.safetensors")["as_bag"])
+
+    def test_help_and_wrong_usage(self):
+        self.assertTrue(self.succeed("--version").stdout.startswith(b"tagspace "))
+        for command in ("train", "predict", "evaluate", "embed", "neighbors", "export", "schema"):
+            self.assertIn(b"tagspace " + command.encode(), self.succeed(command, "--help").stdout)
+        for arguments in ([], ["fly"], ["predict"], ["predict", "runs/bag", "--top", "0"], ["predict", "runs/bag", "--top", "x"],
+                          ["predict", "runs/bag", "--what"], ["train"], ["train", "--resume"], ["export", "runs/bag"],
+                          ["embed", "runs/bag", "--format", "xml"]):
+            with self.subTest(arguments=arguments):
+                done = self.run_program(*arguments)
+                self.assertEqual(done.returncode, 2)
+                self.assertEqual(done.stdout, b"")
+                self.assertNotEqual(done.stderr, b"")
+
+    def test_schema_is_printed(self):
+        self.assertEqual(json.loads(self.succeed("schema").stdout)["type"], "object")
+        self.assertIn(b"| `loss.margin` |", self.succeed("schema", "--markdown").stdout)
+
+
+class Training(Workplace):
+    """What training does besides learning."""
+
+    def test_threads_change_nothing(self):
+        self.config("threads", encoder={"type": "cnn", "filters": 24, "dropout": 0.2, "word_dropout": 0.2},
+                    training={"bag_epochs": 1, "epochs": 2}, optimizer={"schedule": "linear", "max_norm": 1})
+        for threads in (1, 2, 3):
+            self.succeed("train", "threads.json", "--output", f"runs/threads-{threads}", "--threads", threads)
+        self.assert_same_run("threads-1", "threads-2")
+        self.assert_same_run("threads-1", "threads-3")
+
+    def test_the_seed_decides(self):
+        self.config("seed")
+        for output, seed in (("a", 5), ("b", 5), ("c", 6)):
+            self.succeed("train", "seed.json", "--output", f"runs/seed-{output}", "--set", f"seed={seed}")
+        self.assert_same_run("seed-a", "seed-b")
+        self.assertNotEqual(self.metrics("seed-a"), self.metrics("seed-c"))
+
+    def test_it_stops_early_and_keeps_the_best(self):
+        for metric, better in (("mean_rank", min), ("precision_at_1", max)):
+            name = f"early-{metric}"
+            self.config(name, training={"epochs": 200, "early_stopping": {"metric": metric, "patience": 2}})
+            self.succeed("train", f"{name}.json")
+            values = [epoch["valid"][metric] for epoch in self.metrics(name)]
+            self.assertLess(len(values), 200)
+            best = values.index(better(values)) + 1
+            self.assertEqual(len(values), best + 2)
+            self.assertEqual(state_of(self.folder / "runs" / name / "best.safetensors")["epoch"], best)
+
+    def test_the_bag_epochs_end_early_and_the_convolution_starts_from_their_best(self):
+        self.config("phases", encoder={"type": "cnn", "filters": 24},
+                    training={"bag_epochs": 100, "epochs": 1, "early_stopping": {"patience": 1}})
+        self.succeed("train", "phases.json")
+        phases = [epoch["phase"] for epoch in self.metrics("phases")]
+        self.assertLess(phases.count("bag"), 100)
+        self.assertEqual(phases[-1], "cnn")
+        state = state_of(self.folder / "runs/phases/best.safetensors")
+        self.assertEqual((state["as_bag"], state["epoch"]), (False, len(phases)))
+
+    def test_on_a_pipe_there_are_plain_lines(self):
+        self.config("plain")
+        done = self.succeed("train", "plain.json")
+        self.assertEqual(done.stdout, b"")
+        self.assertNotIn(b"\x1b", done.stderr)
+        self.assertNotIn(b"\r", done.stderr)
+        lines = done.stderr.decode().splitlines()
+        self.assertEqual(sum("bag epoch" in line for line in lines), 3)
+        logged = (self.folder / "runs/plain/log.txt").read_text().splitlines()
+        self.assertEqual([line.split(" ", 2)[2] for line in logged], [line.split(" ", 1)[1] for line in lines])
+
+    def test_on_a_terminal_there_is_a_bar_that_fits(self):
+        self.config("terminal", encoder={"type": "cnn", "filters": 200}, training={"epochs": 2, "batch_size": 8})
+        master, slave = pty.openpty()
+        columns = 70
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        with subprocess.Popen([PROGRAM, "train", "terminal.json"], cwd=self.folder, stderr=slave, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.DEVNULL, env={**os.environ, "TERM": "xterm"}) as program:
+            os.close(slave)
+            seen = b""
+            with contextlib.suppress(OSError):  # the terminal's other end has closed
+                while chunk := os.read(master, 1 << 16):
+                    seen += chunk
+            self.assertEqual(program.wait(60), 0)
+        os.close(master)
+        bars = re.findall(r"\r(cnn epoch [^\r\n\x1b]*)\x1b\[K", seen.decode())
+        self.assertTrue(bars)
+        self.assertTrue(all(len(bar) < columns for bar in bars), bars)
+        self.assertTrue(any("left" in bar and "%" in bar for bar in bars), bars)
+
+    def test_odd_posts_are_trained_on_and_reported(self):
+        lines = [line.encode() for line in make_posts(2000, 9)]
+        lines += [line + b" #tag1" for line in ODD_LINES]
+        (self.folder / "odd.txt").write_bytes(b"\n".join(lines))
+        self.config("odd", data={"train": "odd.txt"})
+        done = self.succeed("train", "odd.json")
+        self.assertIn("UTF-8", done.stderr.decode())
+
+    def test_a_damaged_cache_is_made_again(self):
+        self.config("cache", data={"cache": "own-cache"}, training={"epochs": 1})
+        self.succeed("train", "cache.json", "--output", "runs/cache-0")
+        files = sorted(path for path in (self.folder / "own-cache").rglob("*") if path.is_file())
+        self.assertTrue(files)
+        for number, path in enumerate(files):
+            data = path.read_bytes()
+            if len(data) < 2:
+                continue
+            for kind, damaged in (("truncated", data[: len(data) // 2]), ("changed", data[:-1] + bytes([data[-1] ^ 1]))):
+                with self.subTest(file=path.name, kind=kind):
+                    path.write_bytes(damaged)
+                    output = f"runs/cache-{number}-{kind}"
+                    done = self.run_program("train", "cache.json", "--output", output)
+                    # Made again, or refused by name: never used.
+                    if done.returncode == 0:
+                        self.assert_same_run("cache-0", output.removeprefix("runs/"))
+                    else:
+                        self.assertEqual(done.returncode, 1)
+                        self.assertIn(path.name, done.stderr.decode())
+                    path.write_bytes(data)
+
+    def test_settings_reach_the_run(self):
+        self.config("settings")
+        self.succeed("train", "settings.json", "--set", "training.epochs=1", "--set", "loss.margin=0.25", "--output", "runs/set")
+        config = json.loads((self.folder / "runs/set/config.json").read_text())
+        self.assertEqual((config["training"]["epochs"], config["loss"]["margin"]), (1, 0.25))
+
+
+class Resuming(Workplace):
+    """A training that was stopped goes on as if it had not been."""
+
+    posts = (20000, 500, 10)
+
+    def stop_after(self, name, arguments, pattern, number, delay=0.0):
+        """Starts training, sends the signal `delay` seconds after a line matches, and waits for the end."""
+        with subprocess.Popen([PROGRAM, "train", *arguments], cwd=self.folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as program:
+            lines = []
+            while line := program.stderr.readline().decode():
+                lines.append(line)
+                if re.search(pattern, line):
+                    time.sleep(delay)
+                    program.send_signal(number)
+                    break
+            lines += program.stderr.read().decode().splitlines()
+            status = program.wait(120)
+        return status, "".join(lines)
+
+    def test_stopped_again_and_again_it_ends_with_the_same_model(self):
+        self.config("whole", encoder={"type": "cnn", "filters": 32, "dropout": 0.2, "word_dropout": 0.1},
+                    optimizer={"schedule": "linear", "max_norm": 1, "encoder_learning_rate": 0.01},
+                    training={"bag_epochs": 3, "epochs": 4, "batch_size": 16, "early_stopping": {"patience": 2}})
+        self.succeed("train", "whole.json")
+        run = self.folder / "runs/parts"
+        rng = random.Random(1)
+        arguments = ["whole.json", "--output", "runs/parts"]
+        inside_an_epoch = 0
+        stops = 0
+        for attempt in range(60):
+            number = (signal.SIGINT, signal.SIGTERM)[attempt % 2]
+            status, text = self.stop_after("parts", arguments, r"tokenized .*valid|reused|epoch \d|resumed after|checkpoint yet",
+                                           number, rng.uniform(0.0, 0.5))
+            if status == 0:
+                break
+            self.assertEqual(status, 128 + number, text)
+            if not run.exists():
+                continue  # so early that nothing was written
+            stops += 1
+            self.assertIn("tagspace train --resume --output runs/parts", text)
+            self.assertTrue((run / "last.safetensors").exists(), text)
+            inside_an_epoch += state_of(run / "last.safetensors")["batch"] > 0
+            self.assert_nothing_half_written()
+            arguments = [["--resume", "--output", "runs/parts"], ["whole.json", "--output", "runs/parts", "--resume"],
+                         ["runs/parts", "--resume"], ["--resume", "--output", "runs/parts", "--threads", "1"]][attempt % 4]
+        self.assertEqual(status, 0, "training never ended")
+        self.assertGreater(stops, 1)
+        self.assertGreater(inside_an_epoch, 0)
+        self.assert_same_run("whole", "parts")
+
+    def test_killed_it_goes_on_from_the_last_epoch(self):
+        self.config("killed", training={"epochs": 3, "batch_size": 16}, encoder={"type": "cnn", "filters": 32})
+        self.succeed("train", "killed.json")
+        for after in ("epoch 1/", "epoch 2/"):
+            shutil.rmtree(self.folder / "runs/killed-twin", ignore_errors=True)
+            status, _ = self.stop_after("killed-twin", ["killed.json", "--output", "runs/killed-twin"], after, signal.SIGKILL, 0.05)
+            self.assertEqual(status, -signal.SIGKILL)
+            # What a kill in the middle of writing would leave.
+            (self.folder / "runs/killed-twin/last.safetensors.1.partial").write_bytes(b"half")
+            with (self.folder / "runs/killed-twin/metrics.jsonl").open("a") as metrics:
+                metrics.write('{"epoch": 99}\n{"ep')
+            self.succeed("train", "--resume", "--output", "runs/killed-twin")
+            self.assert_same_run("killed", "killed-twin")
+            self.assert_nothing_half_written()
+
+    def test_a_second_signal_ends_it_at_once(self):
+        self.config("twice", training={"epochs": 50, "batch_size": 16}, encoder={"type": "cnn", "filters": 1000})
+        with subprocess.Popen([PROGRAM, "train", "twice.json"], cwd=self.folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as program:
+            while "tokenized" not in program.stderr.readline().decode():
+                pass
+            program.send_signal(signal.SIGINT)
+            program.send_signal(signal.SIGINT)
+            self.assertIn(program.wait(60), (130, -signal.SIGINT))
+            program.stderr.read()
+
+    def test_more_epochs_may_be_asked_for(self):
+        self.config("short", training={"epochs": 1, "batch_size": 64, "early_stopping": {"patience": 0}})
+        self.succeed("train", "short.json")
+        again = self.succeed("train", "--resume", "--output", "runs/short")
+        self.assertIn("done: 1 epochs", again.stderr.decode())
+        self.succeed("train", "--resume", "--output", "runs/short", "--set", "training.epochs=3")
+        self.succeed("train", "short.json", "--output", "runs/long", "--set", "training.epochs=3")
+        self.assert_same_run("short", "long")
+        self.assertEqual(json.loads((self.folder / "runs/short/config.json").read_text())["training"]["epochs"], 3)
+
+    def test_what_cannot_be_resumed_is_refused(self):
+        self.config("refused", training={"epochs": 1})
+        self.succeed("train", "refused.json")
+        self.fail_with("train", "refused.json", message=r"there is a run in 'runs/refused' already; .*--resume.*--output")
+        self.fail_with("train", "--resume", "--output", "runs/none", message="there is no run folder 'runs/none'")
+        self.fail_with("train", "refused.json", "--resume", "--set", "loss.margin=3",
+                       message=r"cannot resume the run 'runs/refused' with other settings: loss\.margin is 0\.1 there and 3\.0 here")
+        # Other posts behind the same name.
+        shutil.copy(self.folder / "train.txt", self.folder / "kept.txt")
+        try:
+            write_lines(self.folder / "train.txt", make_posts(3000, 99))
+            self.fail_with("train", "--resume", "--output", "runs/refused", message="cannot resume: the training posts", alone=False)
+            lines = (self.folder / "kept.txt").read_text().splitlines()
+            lines[0], lines[1] = lines[1], lines[0]
+            write_lines(self.folder / "train.txt", lines)
+            self.fail_with("train", "--resume", "--output", "runs/refused",
+                           message="cannot resume: the posts of .* are not those that the run was trained on", alone=False)
+        finally:
+            shutil.move(self.folder / "kept.txt", self.folder / "train.txt")
+        last = self.folder / "runs/refused/last.safetensors"
+        data = last.read_bytes()
+        last.unlink()
+        self.fail_with("train", "--resume", "--output", "runs/refused", message=r"'runs/refused/last\.safetensors' is missing", alone=False)
+        last.write_bytes(data[:-100])
+        self.fail_with("train", "--resume", "--output", "runs/refused", message=r"last\.safetensors", alone=False)
+        last.write_bytes((self.folder / "runs/refused/best.safetensors").read_bytes())
+        self.fail_with("train", "--resume", "--output", "runs/refused", message=r"last\.safetensors", alone=False)
+        last.write_bytes(data)
+        self.succeed("train", "--resume", "--output", "runs/refused")
+
+
+class BadInput(Workplace):
+    """One clear message, exit status 1, nothing half-written."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.succeed("train", cls.config("good", training={"epochs": 1}))
+
+    def setUp(self):
+        self.before = sorted(self.folder.rglob("*"))
+
+    def refuse(self, config, message, **options):
+        """`train` must refuse this experiment, and no run folder may come of it."""
+        text = self.fail_with("train", config, message=message, **options)
+        self.assertFalse((self.folder / "runs" / pathlib.Path(config).stem).exists())
+        return text
+
+    def test_posts_that_are_not_there(self):
+        for name in ("train", "valid", "test"):
+            self.refuse(self.config(f"no-{name}", data={name: "nowhere.txt"}), r"nowhere\.txt.*No such file", alone=False)
+        self.refuse(self.config("folder", data={"train": "."}), r"Is a directory", alone=False)
+        self.fail_with("predict", "runs/good", "--posts", "nowhere.txt", message=r"'nowhere\.txt'.*No such file")
+        self.fail_with("evaluate", "runs/good", "--posts", "runs", message=r"'runs'.*[Dd]irectory|'runs'.*folder")
+
+    @unittest.skipIf(os.geteuid() == 0, "root may read everything")
+    def test_folders_that_may_not_be_read(self):
+        secret = self.folder / "secret"
+        secret.mkdir()
+        shutil.copy(self.folder / "train.txt", secret)
+        secret.chmod(0)
+        try:
+            self.refuse(self.config("denied", data={"train": "secret/train.txt"}), r"secret/train\.txt.*Permission denied", alone=False)
+            self.fail_with("train", "good.json", "--output", "secret/run", message="Permission denied", alone=False)
+        finally:
+            secret.chmod(0o700)
+
+    def test_posts_with_nothing_in_them(self):
+        (self.folder / "empty.txt").write_bytes(b"")
+        write_lines(self.folder / "blank.txt", [""] * 20)
+        write_lines(self.folder / "bare.txt", ["words and no hashtag"] * 20)
+        write_lines(self.folder / "lonely.txt", [f"words #only{i}" for i in range(20)])
+        write_lines(self.folder / "other.txt", ["words #unknownhashtag"] * 20)
+        self.refuse(self.config("empty", data={"train": "empty.txt"}), r"empty\.txt' is empty|empty\.txt.*no post", alone=False)
+        self.refuse(self.config("blank", data={"train": "blank.txt"}), r"blank\.txt.*hashtag", alone=False)
+        self.refuse(self.config("bare", data={"train": "bare.txt"}), r"bare\.txt.*hashtag", alone=False)
+        self.refuse(self.config("lonely", data={"train": "lonely.txt"}), r"min_count", alone=False)
+        self.refuse(self.config("other", data={"valid": "other.txt"}), r"other\.txt.*hashtag", alone=False)
+        self.fail_with("evaluate", "runs/good", "--posts", "bare.txt", message=r"no post of 'bare\.txt' has a hashtag of the run's table")
+        self.fail_with("evaluate", "runs/good", "--posts", "empty.txt", message=r"empty\.txt")
+
+    def test_configs(self):
+        self.refuse("nowhere.json", r"cannot open 'nowhere\.json': No such file")
+        for name, text, message in (
+                ("syntax", '{"name": "x",\n "seed": }', r"syntax\.json:2:10: .*unexpected"),
+                ("nothing", "", r"nothing\.json:1:1: "),
+                ("twice", '{"name": "x", "name": "y"}', r"'twice\.json': name: the key stands there twice"),
+                ("list", "[]", r"'list\.json': found a list"),
+                ("binary", "\0\1\2", r"binary\.json:1:1: ")):
+            (self.folder / f"{name}.json").write_text(text)
+            self.refuse(f"{name}.json", message)
+        for name, sections, message in (
+                ("unknown", {"loss": {"margn": 1}}, r"'unknown\.json': loss\.margn: unknown key; did you mean loss\.margin\?"),
+                ("type", {"encoder": {"dim": "64"}}, r"'type\.json': encoder\.dim: found \"64\" \(text\), allowed is a whole number from 1"),
+                ("value", {"encoder": {"dropout": 1.5}}, r"'value\.json': encoder\.dropout: found 1\.5, allowed is a number from 0 to below 1"),
+                ("cuda", {"training": {"device": "cuda:0"}}, r"training\.device is \"cuda:0\", but .* CPU only")):
+            self.refuse(self.config(name, **sections), message)
+        self.fail_with("train", "good.json", "--set", "loss.margin=-1", message=r"--set loss\.margin=-1: found -1, allowed is")
+
+    def test_outputs(self):
+        self.fail_with("train", "good.json", message="there is a run in 'runs/good' already")
+        (self.folder / "file").write_text("text")
+        self.fail_with("train", "good.json", "--output", "file", message="'file' is a file")
+        self.fail_with("train", "good.json", "--output", "file/run", message="file/run", alone=False)
+        self.fail_with("train", "good.json", "--output", ".", message="'.' is not empty")
+        self.fail_with("export", "runs/good", "--output", "file", message="'file'")
+        self.fail_with("evaluate", "runs/good", "--json", "file/figures.json", message=r"file/figures\.json")
+        self.assertEqual((self.folder / "file").read_text(), "text")
+
+    def test_an_empty_output_folder_is_used(self):
+        (self.folder / "made").mkdir()
+        self.succeed("train", "good.json", "--output", "made")
+        self.succeed("predict", "made")
+        shutil.rmtree(self.folder / "made")
+
+    def commands(self, run):
+        return (["predict", run], ["evaluate", run], ["embed", run], ["neighbors", run, "#tag1"], ["export", run, "--output", "never"])
+
+    def test_run_folders(self):
+        for command in self.commands("runs"):
+            self.fail_with(*command, message="'runs' is no run folder of tagspace: it has no config.json")
+        for command in self.commands("nowhere"):
+            self.fail_with(*command, message="there is no run folder 'nowhere'")
+        self.assertFalse((self.folder / "never").exists())
+
+        def copy():
+            shutil.rmtree(self.folder / "copy", ignore_errors=True)
+            shutil.copytree(self.folder / "runs/good", self.folder / "copy")
+            return self.folder / "copy"
+
+        config = json.loads((copy() / "config.json").read_text())
+        (self.folder / "copy/config.json").write_text(json.dumps({**config, "format": 2, "future": True}))
+        for command in self.commands("copy"):
+            self.fail_with(*command, message=r"'copy' has format 2, but this program reads formats up to 1")
+
+        for name in ("best.safetensors", "hashtags.tsv", "tokenizer/words.tsv", "tokenizer/tokenizer.json", "config.json"):
+            (copy() / name).unlink()
+            self.fail_with("predict", "copy", message=re.escape(pathlib.Path(name).name))
+            if name != "config.json":
+                (copy() / name).write_bytes(b"")
+                self.fail_with("predict", "copy", message=re.escape(pathlib.Path(name).name))
+        # Of another shape than the config says.
+        (copy() / "config.json").write_text(json.dumps({**config, "encoder": {**config["encoder"], "dim": 17}}))
+        self.fail_with("predict", "copy", message=r"best\.safetensors")
+
+    def test_damaged_checkpoints(self):
+        shutil.copytree(self.folder / "runs/good", self.folder / "damaged")
+        path = self.folder / "damaged/best.safetensors"
+        data = path.read_bytes()
+        rng = random.Random(3)
+        for size in [0, 1, 7, 8, 9, 100, len(data) // 2, len(data) - 1]:
+            path.write_bytes(data[:size])
+            self.fail_with("predict", "damaged", message=r"'damaged/best\.safetensors'")
+        path.write_bytes(data + b"\0")
+        self.fail_with("predict", "damaged", message=r"'damaged/best\.safetensors'")
+        (header,) = struct.unpack("<Q", data[:8])
+        for at in [0, 7, 8, 8 + header - 1, len(data) - 1] + [rng.randrange(8 + header) for _ in range(20)] + [rng.randrange(len(data)) for _ in range(10)]:
+            changed = bytearray(data)
+            changed[at] ^= 1 << rng.randrange(8)
+            path.write_bytes(changed)
+            with self.subTest(at=at):
+                self.fail_with("predict", "damaged", message=r"'damaged/best\.safetensors'")
+        path.write_bytes(data)
+        self.succeed("predict", "damaged")
+
+    def test_a_loss_that_is_not_finite(self):
+        self.config("wild", optimizer={"type": "sgd", "learning_rate": 1000}, loss={"rank_weight": "linear", "margin": 1000},
+                    encoder={"initial_scale": 100}, training={"epochs": 50})
+        self.fail_with("train", "wild.json", message="finite", alone=False)
+        log = (self.folder / "runs/wild/log.txt").read_text()
+        self.assertIn("error: ", log.splitlines()[-1])
+
+
+class FullDisk(Workplace):
+    """A disk that takes no more: here, files that may not grow beyond a size."""
+
+    def limited(self, size):
+        return {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))}
+
+    def test_the_old_checkpoint_stays(self):
+        self.config("disk", encoder={"dim": 64}, training={"epochs": 1, "early_stopping": {"patience": 0}})
+        self.succeed("train", "disk.json")
+        run = self.folder / "runs/disk"
+        before = {name: (run / name).read_bytes() for name in ("best.safetensors", "last.safetensors")}
+        size = len(before["last.safetensors"])
+        self.assertGreater(size, 50000)
+        self.fail_with("train", "--resume", "--output", "runs/disk", "--set", "training.epochs=3", message=r"safetensors': File too large",
+                       alone=False, **self.limited(size // 2))
+        for name, data in before.items():
+            self.assertEqual((run / name).read_bytes(), data)
+        # With space again, it goes on as if nothing had been.
+        self.succeed("train", "--resume", "--output", "runs/disk", "--set", "training.epochs=3")
+        self.succeed("train", "disk.json", "--output", "runs/disk-whole", "--set", "training.epochs=3")
+        self.assert_same_run("disk", "disk-whole")
+
+    def test_no_run_folder_is_begun(self):
+        self.config("no-space")
+        self.fail_with("train", "no-space.json", "--set", "data.cache=no-space-cache", message="File too large", alone=False, **self.limited(2000))
+        self.assertFalse((self.folder / "runs/no-space").exists())
+        # The corpus is there, but the run's first files do not fit.
+        self.succeed("train", "no-space.json", "--output", "runs/other")
+        self.fail_with("train", "no-space.json", message="File too large", alone=False, **self.limited(300))
+        self.assertFalse((self.folder / "runs/no-space").exists())
+
+    def test_results_that_do_not_fit(self):
+        self.config("results")
+        self.succeed("train", "results.json")
+        self.fail_with("export", "runs/results", "--output", "exported", message="File too large", **self.limited(1000))
+        self.assertEqual(list((self.folder / "exported").iterdir()), [])
+        with open("/dev/full", "wb") as full:
+            for command in (["predict", "runs/results", "--posts", "test.txt"], ["evaluate", "runs/results"], ["schema"]):
+                done = subprocess.run([PROGRAM, *command], cwd=self.folder, stdout=full, stderr=subprocess.PIPE, check=False)
+                self.assertEqual(done.returncode, 1)
+                self.assertEqual(done.stderr.decode(), "tagspace: error: cannot write to standard output: No space left on device\n")
+
+
+if __name__ == "__main__":
+    PROGRAM = os.path.abspath(PROGRAM)
+    if not os.path.exists(PROGRAM):
+        sys.exit(f"there is no program at {PROGRAM}: set TAGSPACE")
+    unittest.main()

@@ -1,0 +1,191 @@
+#include <algorithm>
+#include <gtest/gtest.h>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "data_pipeline/corpus.h"
+#include "test_support.h"
+
+namespace tagspace {
+namespace {
+
+using testing::TemporaryFolder;
+using Order = std::vector<std::uint32_t>;
+
+class BatchLoaderTest : public ::testing::Test {
+ protected:
+  // Post i has i % 3 + 1 tokens i and the hashtag i, so that a batch tells which posts it holds.
+  Corpus corpus(std::uint32_t posts) const {
+    const auto path = folder_.path() / (std::to_string(posts) + ".corpus");
+    if (!std::filesystem::exists(path)) {
+      CorpusWriter writer(path, {posts + 1, posts + 1, 0});
+      PackedBatch batch;
+      for (std::uint32_t post = 0; post < posts; ++post) {
+        batch.tokens.insert(batch.tokens.end(), post % 3 + 1, post);
+        batch.hashtags.push_back(post);
+        batch.end_post();
+      }
+      writer.add(batch);
+      writer.commit();
+    }
+    return Corpus(path);
+  }
+
+  static void append_posts(const PackedBatch& batch, Order& order) {
+    ASSERT_EQ(batch.hashtags.size(), batch.posts());
+    ASSERT_EQ(batch.hashtag_offsets.size(), batch.posts() + 1);
+    ASSERT_EQ(batch.token_offsets.back(), batch.tokens.size());
+    for (std::size_t i = 0; i < batch.posts(); ++i) {
+      const std::uint32_t post = batch.hashtags[batch.hashtag_offsets[i]];
+      ASSERT_EQ(batch.hashtag_offsets[i + 1] - batch.hashtag_offsets[i], 1U);
+      ASSERT_EQ(batch.token_offsets[i + 1] - batch.token_offsets[i], post % 3 + 1);
+      for (std::uint32_t at = batch.token_offsets[i]; at < batch.token_offsets[i + 1]; ++at) {
+        ASSERT_EQ(batch.tokens[at], post);
+      }
+      order.push_back(post);
+    }
+  }
+
+  static Order epoch(BatchLoader& loader, std::uint64_t number, std::uint64_t first_batch = 0) {
+    Order order;
+    PackedBatch batch;
+    loader.start(number, first_batch);
+    while (loader.next(batch)) append_posts(batch, order);
+    EXPECT_FALSE(loader.next(batch));
+    return order;
+  }
+
+  static Order sorted(Order order) {
+    std::sort(order.begin(), order.end());
+    return order;
+  }
+
+  static Order range(std::uint32_t posts) {
+    Order order(posts);
+    for (std::uint32_t i = 0; i < posts; ++i) order[i] = i;
+    return order;
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(BatchLoaderTest, GivesEveryPostOnceAnEpoch) {
+  // Around the sizes of blocks (64), batches and windows (65,536), and several windows with a short block.
+  for (const std::uint32_t posts : {0U, 1U, 63U, 64U, 65U, 100U, 1000U, 65535U, 65536U, 65537U, 200001U}) {
+    const Corpus data = corpus(posts);
+    for (const std::uint32_t batch_size : {1000U, 97U, 100000U}) {
+      BatchLoader loader(data, {.batch_size = batch_size, .seed = 3, .workers = 2});
+      EXPECT_EQ(loader.batches_per_epoch(), (posts + batch_size - 1) / batch_size);
+      for (std::uint64_t number = 0; number < 4; ++number) {
+        ASSERT_EQ(sorted(epoch(loader, number)), range(posts)) << posts << " posts, epoch " << number;
+      }
+    }
+  }
+}
+
+TEST_F(BatchLoaderTest, FillsEveryBatchButTheLast) {
+  const Corpus data = corpus(1000);
+  BatchLoader loader(data, {.batch_size = 300});
+  loader.start(0);
+  std::vector<std::size_t> sizes;
+  for (PackedBatch batch; loader.next(batch);) sizes.push_back(batch.posts());
+  EXPECT_EQ(sizes, (std::vector<std::size_t>{300, 300, 300, 100}));
+}
+
+TEST_F(BatchLoaderTest, TheOrderDependsOnSeedAndEpochAlone) {
+  const Corpus data = corpus(200001);
+  BatchLoader one(data, {.batch_size = 512, .seed = 5, .workers = 1, .prefetch = 1});
+  const Order expected = epoch(one, 7);
+  for (const std::uint32_t workers : {1U, 2U, 3U, 7U}) {
+    for (const std::uint32_t prefetch : {1U, 4U, 64U}) {
+      BatchLoader loader(data, {.batch_size = 512, .seed = 5, .workers = workers, .prefetch = prefetch});
+      EXPECT_TRUE(epoch(loader, 7) == expected) << workers << " workers, " << prefetch << " ahead";
+    }
+  }
+  BatchLoader other_size(data, {.batch_size = 100, .seed = 5});
+  EXPECT_TRUE(epoch(other_size, 7) == expected);
+  EXPECT_FALSE(epoch(one, 8) == expected);
+  EXPECT_TRUE(epoch(one, 7) == expected);
+  BatchLoader other_seed(data, {.batch_size = 512, .seed = 6});
+  EXPECT_FALSE(epoch(other_seed, 7) == expected);
+}
+
+// Numbers of a second implementation, in Python: another compiler or library must not change what a seed
+// means.
+TEST_F(BatchLoaderTest, TheOrderIsTheSameEverywhere) {
+  const Corpus data = corpus(1000);
+  BatchLoader loader(data, {.batch_size = 1000, .seed = 1});
+  const Order order = epoch(loader, 0);
+  EXPECT_EQ(Order(order.begin(), order.begin() + 6), (Order{328, 486, 652, 911, 539, 978}));
+}
+
+TEST_F(BatchLoaderTest, BeginsInTheMiddleOfAnEpoch) {
+  const Corpus data = corpus(200001);
+  BatchLoader loader(data, {.batch_size = 1000, .seed = 9, .workers = 2, .prefetch = 4});
+  const Order whole = epoch(loader, 2);
+  for (const std::uint64_t first : {1ULL, 65ULL, 66ULL, 131ULL, 200ULL}) {
+    const Order rest(whole.begin() + static_cast<std::ptrdiff_t>(first * 1000), whole.end());
+    EXPECT_TRUE(epoch(loader, 2, first) == rest) << first;
+  }
+  EXPECT_TRUE(epoch(loader, 2, 201).empty());
+  EXPECT_TRUE(epoch(loader, 2, 999).empty());
+}
+
+TEST_F(BatchLoaderTest, AnEpochMayBeLeftAtAnyTime) {
+  const Corpus data = corpus(65537);
+  BatchLoader loader(data, {.batch_size = 64, .workers = 3, .prefetch = 16});
+  const Order expected = epoch(loader, 1);
+  PackedBatch batch;
+  for (int i = 0; i < 20; ++i) {
+    loader.start(0);
+    for (int j = 0; j < i; ++j) ASSERT_TRUE(loader.next(batch));
+  }
+  EXPECT_TRUE(epoch(loader, 1) == expected);
+}
+
+TEST_F(BatchLoaderTest, KeepsTheOrderIfAsked) {
+  const Corpus data = corpus(70000);
+  BatchLoader loader(data, {.batch_size = 333, .shuffle = false, .workers = 2});
+  EXPECT_TRUE(epoch(loader, 0) == range(70000));
+  EXPECT_TRUE(epoch(loader, 1) == range(70000));
+}
+
+TEST_F(BatchLoaderTest, ShufflesFullyUpToAWindow) {
+  constexpr std::uint32_t kPosts = 8192;
+  const Corpus data = corpus(kPosts);
+  BatchLoader loader(data, {.batch_size = kPosts, .seed = 11});
+  // The place of a post is uniform: over 64 epochs, its mean is near the middle for every post, and
+  // neighbours part.
+  std::vector<double> mean(kPosts, 0.0);
+  std::size_t neighbours = 0;
+  constexpr int kEpochs = 64;
+  for (int number = 0; number < kEpochs; ++number) {
+    const Order order = epoch(loader, static_cast<std::uint64_t>(number));
+    for (std::uint32_t place = 0; place < kPosts; ++place)
+      mean[order[place]] += place / double{kPosts} / kEpochs;
+    for (std::uint32_t place = 1; place < kPosts; ++place)
+      neighbours += order[place] == order[place - 1] + 1 ? 1U : 0U;
+  }
+  // The standard deviation of such a mean is 0.036.
+  for (const double m : mean) EXPECT_NEAR(m, 0.5, 0.2);
+  EXPECT_LT(neighbours, 3U * kEpochs);  // one an epoch is expected
+}
+
+TEST_F(BatchLoaderTest, MixesPostsFromAllOverALargeCorpus) {
+  constexpr std::uint32_t kPosts = 200001;
+  const Corpus data = corpus(kPosts);
+  BatchLoader loader(data, {.batch_size = 1000, .seed = 4});
+  loader.start(0);
+  PackedBatch batch;
+  while (loader.next(batch)) {
+    std::set<std::uint32_t> tenths;
+    for (const std::uint32_t post : batch.hashtags) tenths.insert(post / (kPosts / 10));
+    if (batch.posts() == 1000) {
+      EXPECT_GE(tenths.size(), 10U);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tagspace

@@ -1,0 +1,164 @@
+#include <algorithm>
+
+#include "model/kernels/encoder.h"
+#include "tests/model/kernel_cases.h"
+
+namespace tagspace::kernels {
+namespace {
+
+// Posts of the given lengths over a few words; some tokens are left out.
+struct Posts {
+  std::vector<std::uint32_t> offsets = {0};
+  std::vector<std::uint32_t> words;
+
+  Posts(const std::vector<std::uint32_t>& lengths, std::uint32_t word_count, Random& random) {
+    for (const auto length : lengths) {
+      for (std::uint32_t t = 0; t < length; ++t) {
+        words.push_back(random.below(6) == 0 ? kNoWord : random.below(word_count));
+      }
+      offsets.push_back(static_cast<std::uint32_t>(words.size()));
+    }
+  }
+  [[nodiscard]] PackedTokens packed() const { return {offsets.size() - 1, offsets.data(), words.data()}; }
+};
+
+// Empty, of one token, shorter than a window, longer; enough of them for several tasks.
+std::vector<std::uint32_t> odd_lengths(Random& random) {
+  std::vector<std::uint32_t> lengths = {0, 1, 2, 3, 4, 5, 6, 40};
+  for (int i = 0; i < 60; ++i) lengths.push_back(random.below(12));
+  return lengths;
+}
+
+TEST(Bag, MeanByHand) {
+  const std::vector<float> vectors = {1, 2, 3, 4, 10, 20};
+  const std::vector<std::uint32_t> offsets = {0, 3, 3, 4};
+  const std::vector<std::uint32_t> words = {0, 2, kNoWord, kNoWord};
+  std::vector<float> means(6);
+  std::vector<float> scales(3);
+  bag_forward_reference({3, offsets.data(), words.data()}, vectors.data(), 2, means.data(), scales.data());
+  EXPECT_EQ(means, (std::vector<float>{5.5, 11, 0, 0, 0, 0}));
+  EXPECT_EQ(scales, (std::vector<float>{0.5, 0, 0}));
+}
+
+TEST(Bag, EqualsTheReference) {
+  for (const std::size_t dim : {1, 7, 16, 64, 100}) {
+    Random random(dim);
+    const Posts posts(odd_lengths(random), 30, random);
+    const auto vectors = random.normals(30 * dim);
+    const std::size_t count = posts.packed().posts;
+    std::vector<float> expected(count * dim);
+    std::vector<float> expected_scales(count);
+    bag_forward_reference(posts.packed(), vectors.data(), dim, expected.data(), expected_scales.data());
+    for_each_context([&](CpuContext& context) {
+      std::vector<float> actual(count * dim, 99);
+      std::vector<float> scales(count, 99);
+      bag_forward(posts.packed(), vectors.data(), dim, actual.data(), scales.data(), context);
+      expect_close(actual, expected);
+      EXPECT_EQ(scales, expected_scales);
+    });
+  }
+}
+
+TEST(ConvMax, WindowOverAShortPostByHand) {
+  // dim 1, window 3, one filter of weights (1, 10, 100), bias 0.5; post (2, 3): c = (0 + 20 + 300, 2 + 30 +
+  // 0).
+  const ConvShape shape{1, 3, 1};
+  const std::vector<float> vectors = {2, 3};
+  const std::vector<float> weight = {1, 10, 100};
+  const float bias = 0.5;
+  const std::vector<std::uint32_t> offsets = {0, 2, 3, 3};
+  const std::vector<std::uint32_t> words = {0, 1, 1};
+  std::vector<float> maximum(3);
+  std::vector<std::uint32_t> place(3);
+  conv_max_forward_reference(shape, {3, offsets.data(), words.data()}, vectors.data(), weight.data(), &bias,
+                             maximum.data(), place.data());
+  EXPECT_EQ(maximum, (std::vector<float>{320.5, 30.5, 0.5}));
+  EXPECT_EQ(place, (std::vector<std::uint32_t>{0, 0, 0}));
+}
+
+TEST(ConvMax, EqualsTheReferenceForwardAndBackward) {
+  struct Case {
+    std::size_t dim, window, filters;
+  };
+  for (const auto& test : {Case{1, 1, 1}, Case{3, 2, 5}, Case{16, 3, 16}, Case{20, 4, 33}, Case{64, 5, 130},
+                           Case{50, 7, 70}, Case{8, 5, 1000}}) {
+    const std::size_t dim = test.dim;
+    const std::size_t window = test.window;
+    const std::size_t filters = test.filters;
+    SCOPED_TRACE("dim " + std::to_string(dim) + ", window " + std::to_string(window));
+    const ConvShape shape{static_cast<std::uint32_t>(dim), static_cast<std::uint32_t>(window),
+                          static_cast<std::uint32_t>(filters)};
+    Random random(dim * 31 + window);
+    const std::uint32_t word_count = 29;
+    const Posts posts(odd_lengths(random), word_count, random);
+    const std::size_t count = posts.packed().posts;
+    const auto vectors = random.normals(word_count * dim);
+    const auto weight = random.normals(filters * window * dim);
+    const auto bias = random.normals(filters);
+    auto gradient = random.normals(count * filters);
+    // A post without a violator has no gradient.
+    std::fill_n(gradient.begin() + static_cast<std::ptrdiff_t>(5 * filters), filters, 0.0F);
+
+    std::vector<float> maximum(count * filters);
+    std::vector<std::uint32_t> place(count * filters);
+    conv_max_forward_reference(shape, posts.packed(), vectors.data(), weight.data(), bias.data(),
+                               maximum.data(), place.data());
+    std::vector<float> weight_gradient(weight.size());
+    std::vector<float> bias_gradient(filters);
+    std::vector<float> token_gradient(posts.words.size() * dim);
+    conv_max_backward_reference(shape, posts.packed(), vectors.data(), weight.data(), gradient.data(),
+                                place.data(), weight_gradient.data(), bias_gradient.data(),
+                                token_gradient.data());
+
+    std::vector<float> first;
+    for_each_context([&](CpuContext& context) {
+      std::vector<float> actual(count * filters, 99);
+      std::vector<std::uint32_t> actual_place(count * filters, 99);
+      conv_max_forward(shape, posts.packed(), vectors.data(), word_count, weight.data(), bias.data(),
+                       actual.data(), actual_place.data(), context);
+      expect_close(actual, maximum);
+      // Where two windows are equal up to rounding, either place is right; with these few words that happens
+      // only for windows of the same words.
+      std::size_t other_places = 0;
+      for (std::size_t i = 0; i < place.size(); ++i) other_places += place[i] != actual_place[i] ? 1 : 0;
+      EXPECT_LE(other_places, place.size() / 1000);
+
+      std::vector<float> actual_weight(weight.size(), 99);
+      std::vector<float> actual_bias(filters, 99);
+      std::vector<float> actual_token(token_gradient.size(), 99);
+      conv_max_backward(shape, posts.packed(), vectors.data(), weight.data(), gradient.data(), place.data(),
+                        actual_weight.data(), actual_bias.data(), actual_token.data(), context);
+      expect_close(actual_weight, weight_gradient);
+      expect_close(actual_bias, bias_gradient);
+      expect_close(actual_token, token_gradient);
+      if (context.pool.threads() == 1) {
+        first = actual;
+        first.insert(first.end(), actual_weight.begin(), actual_weight.end());
+        first.insert(first.end(), actual_token.begin(), actual_token.end());
+      } else {
+        actual.insert(actual.end(), actual_weight.begin(), actual_weight.end());
+        actual.insert(actual.end(), actual_token.begin(), actual_token.end());
+        EXPECT_EQ(actual, first);  // bit for bit
+      }
+    });
+  }
+}
+
+TEST(ConvMax, TheFirstOfEqualPlacesWins) {
+  const ConvShape shape{2, 1, 16};
+  const std::vector<float> vectors = {1, 1};
+  const std::vector<float> weight(32, 0.25F);
+  const std::vector<float> bias(16, 0);
+  const std::vector<std::uint32_t> offsets = {0, 4};
+  const std::vector<std::uint32_t> words = {0, 0, 0, 0};
+  for_each_context([&](CpuContext& context) {
+    std::vector<float> maximum(16);
+    std::vector<std::uint32_t> place(16, 99);
+    conv_max_forward(shape, {1, offsets.data(), words.data()}, vectors.data(), 1, weight.data(), bias.data(),
+                     maximum.data(), place.data(), context);
+    EXPECT_EQ(place, std::vector<std::uint32_t>(16, 0));
+  });
+}
+
+}  // namespace
+}  // namespace tagspace::kernels

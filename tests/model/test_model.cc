@@ -1,0 +1,216 @@
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <gtest/gtest.h>
+#include <limits>
+#include <random>
+#include <string>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "model/checkpoint.h"
+#include "model/model.h"
+
+namespace tagspace {
+namespace {
+
+ModelConfig small(EncoderType encoder) {
+  ModelConfig config;
+  config.vocab_size = 60;
+  config.hashtags = 20;
+  config.encoder = encoder;
+  config.dim = 16;
+  config.filters = 40;
+  config.word_dropout = 0.1F;
+  config.dropout = 0.1F;
+  config.max_norm = 1.5F;
+  return config;
+}
+
+// Post i of topic h has words of the range that belongs to hashtag h: learnable.
+PackedBatch topics(std::uint64_t seed, std::size_t posts) {
+  std::mt19937_64 random(seed);
+  PackedBatch batch;
+  for (std::size_t i = 0; i < posts; ++i) {
+    const auto hashtag = static_cast<std::uint32_t>(random() % 20);
+    for (std::uint64_t t = 0; t < 1 + random() % 8; ++t) {
+      batch.tokens.push_back(3 * hashtag + static_cast<std::uint32_t>(random() % 3));
+    }
+    batch.hashtags.push_back(hashtag);
+    batch.end_post();
+  }
+  return batch;
+}
+
+double precision_at_1(const Model& model, const PackedBatch& batch, bool as_bag) {
+  std::vector<float> vectors(batch.posts() * model.config().dim);
+  model.encode(batch, as_bag, vectors.data());
+  std::vector<RankingMetrics> each(batch.posts());
+  score_all(vectors, model.hashtag_vectors(), model.config().dim, 2,
+            [&](std::size_t i, std::span<const float> scores) {
+              each[i].add(scores, {batch.hashtags.data() + batch.hashtag_offsets[i], 1});
+            });
+  RankingMetrics sum;
+  for (const auto& one : each) sum += one;
+  return sum.averages().precision_at_1;
+}
+
+class Files : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder = std::filesystem::path(testing::TempDir()) /
+             (std::string("model-") + testing::UnitTest::GetInstance()->current_test_info()->name());
+    std::filesystem::create_directories(folder);
+  }
+  void TearDown() override { std::filesystem::remove_all(folder); }
+  std::filesystem::path folder;
+};
+using ModelTest = Files;
+
+TEST_F(ModelTest, LearnsTopicsWithEveryEncoderScoreWeightAndOptimizer) {
+  for (const auto encoder : {EncoderType::bag, EncoderType::cnn}) {
+    for (const auto score : {ScoreType::dot, ScoreType::cosine}) {
+      for (const auto optimizer : {OptimizerType::adagrad, OptimizerType::sgd}) {
+        auto config = small(encoder);
+        config.score = score;
+        config.optimizer = optimizer;
+        config.margin = score == ScoreType::cosine ? 0.5F : 0.1F;
+        config.learning_rate = optimizer == OptimizerType::sgd ? 2 : 0.1F;
+        config.encoder_learning_rate = optimizer == OptimizerType::sgd ? 0.5F : 0.05F;
+        if (encoder == EncoderType::cnn) config.initial_scale = 0.1F;
+        Model model(config);
+        for (std::uint64_t step = 0; step < 300; ++step) model.train_step(topics(step, 64), step, 1, false);
+        EXPECT_GT(precision_at_1(model, topics(12345, 300), false), 0.9)
+            << static_cast<int>(encoder) << static_cast<int>(score) << static_cast<int>(optimizer);
+      }
+    }
+  }
+}
+
+TEST_F(ModelTest, TheSameBitsForAnyNumberOfThreads) {
+  for (const auto encoder : {EncoderType::bag, EncoderType::cnn}) {
+    std::string first;
+    for (const std::uint32_t threads : {1, 2, 3, 7}) {
+      auto config = small(encoder);
+      config.threads = threads;
+      Model model(config);
+      for (std::uint64_t step = 0; step < 20; ++step) model.train_step(topics(step, 100), step, 1, step < 5);
+      model.save(folder / "model", "{}", true);
+      const auto bytes = read_file(folder / "model");
+      if (threads == 1) first = bytes;
+      EXPECT_TRUE(bytes == first) << threads << " threads";
+    }
+  }
+}
+
+TEST_F(ModelTest, GoesOnFromACheckpointAsIfNeverInterrupted) {
+  for (const auto encoder : {EncoderType::bag, EncoderType::cnn}) {
+    const auto config = small(encoder);
+    const auto steps = [](Model& model, std::uint64_t begin, std::uint64_t end) {
+      for (std::uint64_t step = begin; step < end; ++step)
+        model.train_step(topics(step, 50), step, 0.9F, false);
+    };
+    Model whole(config);
+    steps(whole, 0, 20);
+    whole.save(folder / "whole", "{}", true);
+
+    Model half(config);
+    steps(half, 0, 9);
+    half.save(folder / "half", R"({"step": 9})", true);
+    auto other = config;
+    other.seed = 1;
+    Model resumed(other);
+    resumed.train_step(topics(77, 50), 1, 1, false);
+    EXPECT_EQ(resumed.load(folder / "half", true), R"({"step": 9})");
+    steps(resumed, 9, 20);
+    resumed.save(folder / "resumed", "{}", true);
+    EXPECT_TRUE(read_file(folder / "whole") == read_file(folder / "resumed"));
+  }
+}
+
+TEST_F(ModelTest, RefusesACheckpointOfAnotherShapeOrWithoutTheOptimizer) {
+  const Model model(small(EncoderType::bag));
+  model.save(folder / "model", "{}", false);
+  const auto message = [&](ModelConfig config, bool optimizer) {
+    Model other(config);
+    try {
+      other.load(folder / "model", optimizer);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(message(small(EncoderType::bag), false), "");
+  EXPECT_NE(message(small(EncoderType::bag), true).find("no array 'adagrad.words'"), std::string::npos);
+  auto wide = small(EncoderType::bag);
+  wide.dim = 17;
+  EXPECT_NE(message(wide, false).find("'words' is 60 x 16, and should be 60 x 17"), std::string::npos);
+  EXPECT_NE(message(small(EncoderType::cnn), false).find("no array 'convolution.weight'"), std::string::npos);
+}
+
+TEST_F(ModelTest, RowsStayWithinTheMaximumNorm) {
+  auto config = small(EncoderType::bag);
+  config.max_norm = 0.2F;
+  Model model(config);
+  for (std::uint64_t step = 0; step < 50; ++step) model.train_step(topics(step, 64), step, 1, false);
+  for (const auto& table : {model.word_vectors(), model.hashtag_vectors()}) {
+    float longest = 0;
+    for (std::size_t row = 0; row < table.size(); row += config.dim) {
+      float squared = 0;
+      for (std::size_t i = 0; i < config.dim; ++i) squared += table[row + i] * table[row + i];
+      longest = std::max(longest, std::sqrt(squared));
+    }
+    EXPECT_NEAR(longest, 0.2F, 1e-6F);
+  }
+}
+
+TEST_F(ModelTest, EncodesEveryPostAloneAsAmongOthers) {
+  for (const auto encoder : {EncoderType::bag, EncoderType::cnn}) {
+    for (const auto score : {ScoreType::dot, ScoreType::cosine}) {
+      auto config = small(encoder);
+      config.score = score;
+      config.threads = 3;
+      const Model model(config);
+      auto batch = topics(3, 2500);
+      batch.hashtags.push_back(1);
+      batch.end_post();  // no token
+      std::vector<float> all(batch.posts() * config.dim);
+      model.encode(batch, false, all.data());
+      for (const std::size_t i : {std::size_t{0}, std::size_t{1023}, std::size_t{1024}, batch.posts() - 1}) {
+        PackedBatch alone;
+        alone.tokens.assign(batch.tokens.begin() + batch.token_offsets[i],
+                            batch.tokens.begin() + batch.token_offsets[i + 1]);
+        alone.end_post();
+        std::vector<float> vector(config.dim);
+        model.encode(alone, false, vector.data());
+        float squared = 0;
+        for (std::size_t j = 0; j < config.dim; ++j) {
+          ASSERT_NEAR(vector[j], all[i * config.dim + j], 1e-6F);
+          squared += vector[j] * vector[j];
+        }
+        if (score == ScoreType::cosine && !alone.tokens.empty()) {
+          EXPECT_NEAR(squared, 1, 1e-5F);
+        }
+      }
+    }
+  }
+}
+
+TEST_F(ModelTest, ADivergedLossIsAnError) {
+  auto config = small(EncoderType::cnn);
+  config.optimizer = OptimizerType::sgd;
+  config.learning_rate = config.encoder_learning_rate = 1e20F;
+  config.max_norm = 0;
+  Model model(config);
+  std::string message;
+  try {
+    for (std::uint64_t step = 0; step < 50; ++step) model.train_step(topics(step, 64), step, 1, false);
+  } catch (const Error& error) {
+    message = error.what();
+  }
+  EXPECT_NE(message.find("not a finite number"), std::string::npos);
+  EXPECT_NE(message.find("optimizer.learning_rate"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace tagspace

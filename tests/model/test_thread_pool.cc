@@ -1,0 +1,43 @@
+#include <atomic>
+#include <gtest/gtest.h>
+#include <stdexcept>
+#include <vector>
+
+#include "model/kernels/thread_pool.h"
+
+namespace tagspace::kernels {
+namespace {
+
+TEST(ThreadPool, RunsEveryTaskOnceOnAKnownThread) {
+  for (const std::size_t threads : {1, 2, 3, 7}) {
+    ThreadPool pool(threads);
+    EXPECT_EQ(pool.threads(), threads);
+    for (const std::size_t count : {0, 1, 2, 5, 1000}) {
+      std::vector<std::atomic<int>> calls(count);
+      std::atomic<bool> bad_thread = false;
+      pool.run(count, [&](std::size_t i, std::size_t thread) {
+        ++calls[i];
+        if (thread >= threads) bad_thread = true;
+      });
+      for (const auto& c : calls) EXPECT_EQ(c.load(), 1);
+      EXPECT_FALSE(bad_thread);
+    }
+  }
+}
+
+TEST(ThreadPool, ThrowsATasksExceptionAndGoesOn) {
+  ThreadPool pool(3);
+  for (int round = 0; round < 50; ++round) {
+    EXPECT_THROW(pool.run(100,
+                          [](std::size_t i, std::size_t) {
+                            if (i == 37) throw std::runtime_error("task 37");
+                          }),
+                 std::runtime_error);
+    std::atomic<int> done = 0;
+    pool.run(10, [&](std::size_t, std::size_t) { ++done; });
+    EXPECT_EQ(done, 10);
+  }
+}
+
+}  // namespace
+}  // namespace tagspace::kernels

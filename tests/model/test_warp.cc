@@ -1,0 +1,330 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <set>
+
+#include "model/kernels/philox.h"
+#include "model/kernels/warp.h"
+#include "tests/model/kernel_cases.h"
+
+namespace tagspace::kernels {
+namespace {
+
+// A problem with `posts` posts, each carrying `own(i)` distinct hashtags, all of which are its positives.
+struct Problem {
+  std::size_t posts;
+  std::size_t dim;
+  std::uint32_t rows;
+  std::vector<float> vectors, table;
+  std::vector<std::uint32_t> own, own_offsets = {0};
+  std::vector<std::uint32_t> positives, positive_offsets = {0};
+
+  template <typename Own>
+  Problem(std::size_t post_count, std::size_t dimension, std::uint32_t row_count, std::uint64_t seed,
+          const Own& own_of)
+      : posts(post_count), dim(dimension), rows(row_count) {
+    Random random(seed);
+    vectors = random.normals(posts * dim, 0.3F);
+    table = random.normals(std::size_t{rows} * dim, 0.3F);
+    for (std::size_t i = 0; i < posts; ++i) {
+      std::set<std::uint32_t> hashtags;
+      const std::uint32_t wanted = std::min(rows, own_of(i));
+      if (wanted > rows / 2) {
+        for (std::uint32_t h = 0; h < rows; ++h) hashtags.insert(h);
+        while (hashtags.size() > wanted) hashtags.erase(random.below(rows));
+      }
+      while (hashtags.size() < wanted) hashtags.insert(random.below(rows));
+      own.insert(own.end(), hashtags.begin(), hashtags.end());
+      own_offsets.push_back(static_cast<std::uint32_t>(own.size()));
+      // No more than five pairs of a post.
+      std::uint32_t pairs = 0;
+      for (const auto hashtag : hashtags) {
+        if (pairs++ < 5) positives.push_back(hashtag);
+      }
+      positive_offsets.push_back(static_cast<std::uint32_t>(positives.size()));
+    }
+  }
+
+  [[nodiscard]] std::size_t pairs() const { return positives.size(); }
+  [[nodiscard]] WarpBatch batch(std::uint64_t step) const {
+    return {posts,
+            dim,
+            rows,
+            vectors.data(),
+            table.data(),
+            own.data(),
+            own_offsets.data(),
+            positives.data(),
+            positive_offsets.data(),
+            step,
+            17};
+  }
+};
+
+struct Outcome {
+  explicit Outcome(const Problem& problem)
+      : violator(problem.pairs(), 99),
+        tries(problem.pairs(), 99),
+        loss(problem.pairs(), 99),
+        positive(problem.pairs()),
+        negative(problem.pairs()),
+        post(problem.posts * problem.dim, 99) {}
+  [[nodiscard]] WarpResult result() {
+    return {violator.data(), tries.data(), loss.data(), positive.data(), negative.data(), post.data()};
+  }
+
+  std::vector<std::uint32_t> violator, tries;
+  std::vector<float> loss;
+  std::vector<RowGradient> positive, negative;
+  std::vector<float> post;
+};
+
+void expect_equal(const Outcome& actual, const Outcome& expected) {
+  EXPECT_EQ(actual.violator, expected.violator);
+  EXPECT_EQ(actual.tries, expected.tries);
+  EXPECT_EQ(actual.loss, expected.loss);
+  for (std::size_t i = 0; i < expected.positive.size(); ++i) {
+    ASSERT_EQ(actual.positive[i].post, expected.positive[i].post);
+    ASSERT_EQ(actual.positive[i].row, expected.positive[i].row);
+    ASSERT_EQ(actual.negative[i].post, expected.negative[i].post);
+    ASSERT_EQ(actual.negative[i].row, expected.negative[i].row);
+  }
+  EXPECT_EQ(actual.post, expected.post);
+}
+
+TEST(Philox, KnownAnswers) {
+  // Of Random123's kat_vectors, philox4x32 with 10 rounds.
+  const auto zero = philox4x32_10(0, {{0, 0, 0, 0}});
+  EXPECT_EQ(zero.word[0], 0x6627e8d5U);
+  EXPECT_EQ(zero.word[1], 0xe169c58dU);
+  EXPECT_EQ(zero.word[2], 0xbc57ac4cU);
+  EXPECT_EQ(zero.word[3], 0x9b00dbd8U);
+  const auto pi = philox4x32_10(0x299f31d0a4093822U, {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}});
+  EXPECT_EQ(pi.word[0], 0xd16cfe09U);
+  EXPECT_EQ(pi.word[1], 0x94fdccebU);
+  EXPECT_EQ(pi.word[2], 0x5001e420U);
+  EXPECT_EQ(pi.word[3], 0x24126ea1U);
+}
+
+TEST(Philox, MultiplyHigh) {
+  EXPECT_EQ(multiply_high(~0ULL, ~0ULL), ~0ULL - 1);
+  EXPECT_EQ(multiply_high(1ULL << 63, 6), 3U);
+  Random random(3);
+  for (int i = 0; i < 1000; ++i) {
+    const std::uint64_t a = std::uint64_t{random.below(~0U)} << 32 | random.below(~0U);
+    const std::uint64_t b = std::uint64_t{random.below(~0U)} << 32 | random.below(~0U);
+    __extension__ using Wide = unsigned __int128;
+    EXPECT_EQ(multiply_high(a, b), static_cast<std::uint64_t>((static_cast<Wide>(a) * b) >> 64));
+  }
+}
+
+TEST(RankWeights, AsDefined) {
+  const auto harmonic = rank_weights(RankWeight::harmonic, 1001, 1000);
+  EXPECT_FLOAT_EQ(harmonic[999], 1);                        // rank 1
+  EXPECT_FLOAT_EQ(harmonic[333 - 1], 1 + 0.5F + 1.0F / 3);  // rank floor(1000 / 333) = 3
+  double sum = 0;
+  for (int i = 1; i <= 1000; ++i) sum += 1.0 / i;
+  EXPECT_FLOAT_EQ(harmonic[0], static_cast<float>(sum));
+  sum = 0;
+  for (int i = 1; i <= 99'999'999; ++i) sum += 1.0 / i;
+  EXPECT_FLOAT_EQ(rank_weights(RankWeight::harmonic, 100'000'000, 1)[0], static_cast<float>(sum));
+  EXPECT_EQ(rank_weights(RankWeight::harmonic, 11, 20)[19], 0);  // rank floor(10 / 20) = 0
+  const auto logarithm = rank_weights(RankWeight::log, 1001, 1000);
+  EXPECT_FLOAT_EQ(logarithm[0], std::log(1000.0F));
+  EXPECT_EQ(logarithm[999], 1);
+  const auto linear = rank_weights(RankWeight::linear, 1001, 1000);
+  EXPECT_FLOAT_EQ(linear[2], 1000.0F / 3);
+}
+
+TEST(Warp, FirstViolatorByHand) {
+  // dim 1, p = 1: the scores are the table. The positive is row 0 with score 5; with margin 1, rows above 4
+  // violate.
+  const std::vector<float> table = {5, 1, 2, 4, 4.5, 9};
+  const float p = 1;
+  const std::uint32_t own = 0;
+  const std::vector<std::uint32_t> offsets = {0, 1};
+  const auto weights = rank_weights(RankWeight::harmonic, 6, 50);
+  const WarpConfig config{Score::dot, 1, 50, 1, weights.data()};
+  for (std::uint64_t step = 0; step < 200; ++step) {
+    // The draws by the contract's words, one after the other.
+    std::uint32_t tries = 0;
+    std::uint32_t row = 0;
+    for (std::uint32_t draw = 0;; ++draw) {
+      const auto words = philox4x32_10(1, {{draw / 2, 0, static_cast<std::uint32_t>(step), 0}});
+      const std::size_t half = 2 * std::size_t{draw % 2};
+      const std::uint64_t u = words.word[half] | (std::uint64_t{words.word[half + 1]} << 32);
+      row = static_cast<std::uint32_t>(multiply_high(u, 6));
+      if (row == 0) continue;
+      ++tries;
+      if (row >= 4) break;
+    }
+    std::uint32_t violator = 0;
+    std::uint32_t found_tries = 0;
+    float loss = 0;
+    RowGradient positive;
+    RowGradient negative;
+    float gradient = 0;
+    warp_reference(config, {1, 1, 6, &p, table.data(), &own, offsets.data(), &own, offsets.data(), step, 0},
+                   0.5F, {&violator, &found_tries, &loss, &positive, &negative, &gradient});
+    ASSERT_EQ(violator, row);
+    ASSERT_EQ(found_tries, tries);
+    ASSERT_FLOAT_EQ(loss, weights[tries - 1] * (1 - 5 + table[row]));
+    ASSERT_FLOAT_EQ(positive.post, -0.5F * weights[tries - 1]);
+    ASSERT_FLOAT_EQ(negative.post, 0.5F * weights[tries - 1]);
+    ASSERT_FLOAT_EQ(gradient, 0.5F * weights[tries - 1] * (table[row] - 5));
+  }
+}
+
+TEST(Warp, EqualsTheReferenceTryForTry) {
+  struct Case {
+    std::size_t posts, dim;
+    std::uint32_t rows, max_tries;
+    float margin;
+  };
+  for (const auto score : {Score::dot, Score::cosine}) {
+    for (const auto weight : {RankWeight::harmonic, RankWeight::log, RankWeight::linear}) {
+      for (const auto& [posts, dim, rows, max_tries, margin] :
+           {Case{40, 16, 2, 10, 0.1F}, Case{40, 3, 3, 7, 0.1F}, Case{100, 64, 50, 1000, 0.1F},
+            Case{100, 20, 1000, 1000, -2.0F}, Case{65, 256, 2000, 333, 0.1F},
+            Case{64, 17, 100'000, 1000, -1.5F}, Case{33, 64, 500, 1, 0.1F}}) {
+        SCOPED_TRACE("rows " + std::to_string(rows) + ", dim " + std::to_string(dim));
+        // None of them, one, some, all but one, all.
+        const Problem problem(posts, dim, rows, rows + dim, [rows = rows](std::size_t i) -> std::uint32_t {
+          switch (i % 8) {
+            case 0:
+              return rows < 5000 ? rows - 1 : 9;
+            case 1:
+              return rows < 5000 ? rows : 12;
+            case 2:
+              return 30;
+            default:
+              return 1 + static_cast<std::uint32_t>(i % 3);
+          }
+        });
+        const auto weights = rank_weights(weight, rows, max_tries);
+        // The cosine lies between -1 and 1.
+        const WarpConfig config{score, score == Score::cosine ? margin / 4 : margin, max_tries, 42,
+                                weights.data()};
+        for (const std::uint64_t step : {std::uint64_t{0}, std::uint64_t{5'000'000'000}}) {
+          Outcome expected(problem);
+          warp_reference(config, problem.batch(step), 0.125F, expected.result());
+          for_each_context([&](CpuContext& context) {
+            Outcome actual(problem);
+            warp(config, problem.batch(step), 0.125F, actual.result(), context);
+            expect_equal(actual, expected);
+          });
+        }
+      }
+    }
+  }
+}
+
+TEST(Warp, APostWithAllHashtagsHasNoNegative) {
+  const Problem problem(5, 8, 6, 1, [](std::size_t) { return 6U; });
+  const auto weights = rank_weights(RankWeight::harmonic, 6, 100);
+  const WarpConfig config{Score::dot, 10, 100, 1, weights.data()};
+  for_each_context([&](CpuContext& context) {
+    Outcome outcome(problem);
+    warp(config, problem.batch(0), 1, outcome.result(), context);
+    for (std::size_t i = 0; i < problem.pairs(); ++i) {
+      EXPECT_EQ(outcome.violator[i], kNoViolator);
+      EXPECT_EQ(outcome.tries[i], 0U);
+      EXPECT_EQ(outcome.loss[i], 0);
+    }
+    EXPECT_EQ(outcome.post, std::vector<float>(problem.posts * problem.dim, 0));
+  });
+}
+
+TEST(Warp, AScoreThatIsNoNumberReachesTheLoss) {
+  Problem problem(3, 8, 50, 1, [](std::size_t) { return 1U; });
+  problem.vectors[8] = std::numeric_limits<float>::quiet_NaN();
+  const auto weights = rank_weights(RankWeight::harmonic, 50, 10);
+  const WarpConfig config{Score::dot, 0.1F, 10, 1, weights.data()};
+  for_each_context([&](CpuContext& context) {
+    Outcome outcome(problem);
+    warp(config, problem.batch(0), 1, outcome.result(), context);
+    EXPECT_TRUE(std::isnan(outcome.loss[1]));
+  });
+}
+
+// Pearson's statistic of `counts` against equal shares, divided so that it is about standard normal for many
+// cells.
+double chi_square_deviation(const std::vector<std::uint64_t>& counts) {
+  double total = 0;
+  for (const auto count : counts) total += static_cast<double>(count);
+  const double expected = total / static_cast<double>(counts.size());
+  double statistic = 0;
+  for (const auto count : counts) {
+    statistic += (static_cast<double>(count) - expected) * (static_cast<double>(count) - expected) / expected;
+  }
+  const auto degrees = static_cast<double>(counts.size() - 1);
+  return (statistic - degrees) / std::sqrt(2 * degrees);
+}
+
+TEST(Warp, NegativesAreUniformOverTheHashtagsThePostDoesNotCarry) {
+  // Every negative violates (a huge margin), so the violator is the first allowed draw.
+  const std::uint32_t rows = 101;
+  const Problem problem(400, 4, rows, 7, [](std::size_t) { return 3U; });
+  const auto weights = rank_weights(RankWeight::harmonic, rows, 10);
+  const WarpConfig config{Score::dot, 1e6F, 10, 99, weights.data()};
+  std::vector<std::vector<std::uint64_t>> counts(problem.posts, std::vector<std::uint64_t>(rows));
+  CpuContext context(2);
+  for (std::uint64_t step = 0; step < 1000; ++step) {
+    Outcome outcome(problem);
+    warp(config, problem.batch(step), 1, outcome.result(), context);
+    for (std::size_t post = 0; post < problem.posts; ++post) {
+      for (auto pair = problem.positive_offsets[post]; pair < problem.positive_offsets[post + 1]; ++pair) {
+        ASSERT_EQ(outcome.tries[pair], 1U);
+        ++counts[post][outcome.violator[pair]];
+      }
+    }
+  }
+  std::vector<std::uint64_t> allowed;
+  for (std::size_t post = 0; post < problem.posts; ++post) {
+    for (auto at = problem.own_offsets[post]; at < problem.own_offsets[post + 1]; ++at) {
+      ASSERT_EQ(counts[post][problem.own[at]], 0U);
+      counts[post][problem.own[at]] = ~0ULL;
+    }
+    for (const auto count : counts[post]) {
+      if (count != ~0ULL) allowed.push_back(count);
+    }
+  }
+  // 39,200 cells of about 30 counts each: a deviation of 5 has probability 6e-7.
+  EXPECT_LT(std::abs(chi_square_deviation(allowed)), 5);
+}
+
+TEST(Warp, TriesFollowTheGeometricDistribution) {
+  // dim 1: a tenth of the rows violate, so P(N > n) = 0.9^n.
+  const std::uint32_t rows = 1001;
+  std::vector<float> table(rows, 0);
+  for (std::uint32_t i = 0; i < 100; ++i) table[i] = 2;
+  table[1000] = 1;
+  const std::size_t posts = 20'000;
+  const std::vector<float> vectors(posts, 1);
+  const std::vector<std::uint32_t> positives(posts, 1000);
+  std::vector<std::uint32_t> offsets(posts + 1);
+  for (std::uint32_t i = 0; i <= posts; ++i) offsets[i] = i;
+  std::vector<std::uint32_t> violators(posts);
+  std::vector<std::uint32_t> tries(posts);
+  std::vector<float> losses(posts);
+  std::vector<RowGradient> gradients(2 * posts);
+  std::vector<float> post_gradient(posts);
+  const auto weights = rank_weights(RankWeight::harmonic, rows, 1000);
+  CpuContext context(2);
+  warp({Score::dot, 0.5F, 1000, 3, weights.data()},
+       {posts, 1, rows, vectors.data(), table.data(), positives.data(), offsets.data(), positives.data(),
+        offsets.data(), 0, 0},
+       1,
+       {violators.data(), tries.data(), losses.data(), gradients.data(), gradients.data() + posts,
+        post_gradient.data()},
+       context);
+  for (const std::uint32_t n : {1U, 2U, 5U, 10U, 20U}) {
+    const auto more = std::count_if(tries.begin(), tries.end(), [n](std::uint32_t t) { return t > n; });
+    const double p = std::pow(0.9, n);
+    const double deviation = std::sqrt(p * (1 - p) * static_cast<double>(posts));
+    EXPECT_LT(std::abs(static_cast<double>(more) - p * static_cast<double>(posts)), 5 * deviation) << n;
+  }
+}
+
+}  // namespace
+}  // namespace tagspace::kernels
