@@ -1,9 +1,8 @@
 #include "app/evaluation.h"
 
 #include <algorithm>
-#include <string_view>
-
 #include <fmt/format.h>
+#include <string_view>
 
 #include "app/progress.h"
 
@@ -42,7 +41,8 @@ std::array<FrequencyGroup, 3> frequency_groups(const HashtagVocabulary& hashtags
   for (std::size_t group = 0; group < groups.size(); ++group) {
     groups[group].begin = id;
     // A hashtag belongs to the third in which its first occurrence falls.
-    while (id < hashtags.size() && before * groups.size() < total * (group + 1)) before += hashtags[id++].count;
+    while (id < hashtags.size() && before * groups.size() < total * (group + 1))
+      before += hashtags[id++].count;
     groups[group].end = id;
   }
   groups.back().end = hashtags.size();
@@ -139,19 +139,21 @@ Json Evaluation::to_json() const {
 }
 
 std::string Evaluation::to_table(const std::string& name) const {
-  std::string text = fmt::format("{} posts with a hashtag of the table, {} hashtags\n\n", format_count(model_.posts),
-                                 format_count(hashtags_->size()));
+  std::string text = fmt::format("{} posts with a hashtag of the table, {} hashtags\n\n",
+                                 format_count(model_.posts), format_count(hashtags_->size()));
   text += fmt::format("{:<24}{:>8}{:>8}{:>12}{:>9}\n", "", "P@1 %", "R@10 %", "mean rank", "MRR");
   text += table_row(name, model_) + table_row("#words", words_) + table_row("frequency", frequency_);
-  text += fmt::format("\n{:<12}{:>10}{:>20}{:>10}{:>9}{:>14}{:>9}\n", "hashtags", "number", "training posts", "posts",
-                      "R@10 %", "ranked first", "P@1 %");
+  text += fmt::format("\n{:<12}{:>10}{:>20}{:>10}{:>9}{:>14}{:>9}\n", "hashtags", "number", "training posts",
+                      "posts", "R@10 %", "ranked first", "P@1 %");
   for (const FrequencyGroup& group : groups_) {
     const bool empty = group.begin == group.end;
     const std::string counts =
-        empty ? "-" : fmt::format("{}-{}", (*hashtags_)[group.end - 1].count, (*hashtags_)[group.begin].count);
-    text += fmt::format("{:<12}{:>10}{:>20}{:>10}{:>9.2f}{:>14}{:>9.2f}\n", group.name, format_count(group.end - group.begin),
-                        counts, format_count(group.posts), 100 * ratio(group.recall_at_10, group.posts),
-                        format_count(group.predictions), 100 * ratio(static_cast<double>(group.correct), group.predictions));
+        empty ? "-"
+              : fmt::format("{}-{}", (*hashtags_)[group.end - 1].count, (*hashtags_)[group.begin].count);
+    text += fmt::format("{:<12}{:>10}{:>20}{:>10}{:>9.2f}{:>14}{:>9.2f}\n", group.name,
+                        format_count(group.end - group.begin), counts, format_count(group.posts),
+                        100 * ratio(group.recall_at_10, group.posts), format_count(group.predictions),
+                        100 * ratio(static_cast<double>(group.correct), group.predictions));
   }
   return text;
 }

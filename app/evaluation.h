@@ -3,11 +3,10 @@
 
 #include <array>
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "data_pipeline/corpus.h"
 #include "data_pipeline/posts.h"
@@ -21,8 +20,9 @@ struct FrequencyGroup {
   std::uint32_t begin = 0;
   std::uint32_t end = 0;
 
-  std::uint64_t posts = 0;        // posts that carry one of the group
-  double recall_at_10 = 0;        // the share of a post's hashtags of the group among the first ten, summed over those
+  std::uint64_t posts = 0;  // posts that carry one of the group
+  double recall_at_10 =
+      0;  // the share of a post's hashtags of the group among the first ten, summed over those
   std::uint64_t predictions = 0;  // posts whose first-ranked hashtag is of the group
   std::uint64_t correct = 0;      // those of them that carry it
 };
@@ -31,7 +31,8 @@ struct FrequencyGroup {
 [[nodiscard]] std::array<FrequencyGroup, 3> frequency_groups(const HashtagVocabulary& hashtags);
 
 // Rows of the hashtags that are words of the post's text, ascending.
-[[nodiscard]] std::vector<std::uint32_t> hashtags_among_words(const Post& post, const HashtagVocabulary& hashtags);
+[[nodiscard]] std::vector<std::uint32_t> hashtags_among_words(const Post& post,
+                                                              const HashtagVocabulary& hashtags);
 
 // Scores that rank the hashtags `first` before all others and both by frequency; never a tie. [hashtags]
 void baseline_scores(std::span<const std::uint32_t> first, std::span<float> scores);

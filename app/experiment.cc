@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <cstdlib>
+#include <fmt/format.h>
 #include <limits>
 #include <regex>
 #include <set>
@@ -11,8 +12,6 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
-
-#include <fmt/format.h>
 
 #include "app/suggest.h"
 #include "base/error.h"
@@ -23,7 +22,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// ---------------------------------------------------------------------------------------------- names of enums
+// ---------------------------------------------------------------------------------------------- names of
+// enums
 
 template <typename Enum>
 struct Named {
@@ -72,7 +72,8 @@ template <>
 struct Names<Metric> {
   static constexpr std::array kAll{Named<Metric>{Metric::precision_at_1, "precision_at_1"},
                                    Named<Metric>{Metric::recall_at_10, "recall_at_10"},
-                                   Named<Metric>{Metric::mrr, "mrr"}, Named<Metric>{Metric::mean_rank, "mean_rank"}};
+                                   Named<Metric>{Metric::mrr, "mrr"},
+                                   Named<Metric>{Metric::mean_rank, "mean_rank"}};
 };
 
 template <typename Enum>
@@ -91,7 +92,8 @@ Enum value_of(std::string_view name) {
   throw std::logic_error("a choice that was not checked");
 }
 
-// -------------------------------------------------------------------------------------------- values and fields
+// -------------------------------------------------------------------------------------------- values and
+// fields
 
 // The shortest decimal number that is this float, so that 0.1F is written 0.1 and not 0.10000000149011612.
 double shortest(float value) {
@@ -103,31 +105,44 @@ double shortest(float value) {
 
 template <typename T>
 constexpr Option::Kind kind_of() {
-  if constexpr (std::is_same_v<T, std::string>) return Option::Kind::text;
-  else if constexpr (std::is_same_v<T, std::filesystem::path>) return Option::Kind::path;
-  else if constexpr (std::is_same_v<T, bool>) return Option::Kind::boolean;
-  else if constexpr (std::is_same_v<T, float>) return Option::Kind::number;
-  else if constexpr (std::is_enum_v<T>) return Option::Kind::choice;
-  else return Option::Kind::integer;
+  if constexpr (std::is_same_v<T, std::string>)
+    return Option::Kind::text;
+  else if constexpr (std::is_same_v<T, std::filesystem::path>)
+    return Option::Kind::path;
+  else if constexpr (std::is_same_v<T, bool>)
+    return Option::Kind::boolean;
+  else if constexpr (std::is_same_v<T, float>)
+    return Option::Kind::number;
+  else if constexpr (std::is_enum_v<T>)
+    return Option::Kind::choice;
+  else
+    return Option::Kind::integer;
 }
 
 template <typename T>
 Json to_value(const T& field) {
-  if constexpr (std::is_same_v<T, std::filesystem::path>) return field.string();
-  else if constexpr (std::is_same_v<T, float>) return shortest(field);
-  else if constexpr (std::is_enum_v<T>) return name_of(field);
-  else return field;
+  if constexpr (std::is_same_v<T, std::filesystem::path>)
+    return field.string();
+  else if constexpr (std::is_same_v<T, float>)
+    return shortest(field);
+  else if constexpr (std::is_enum_v<T>)
+    return name_of(field);
+  else
+    return field;
 }
 
 template <typename T>
 void from_value(T& field, const Json& value) {
-  if constexpr (std::is_same_v<T, std::filesystem::path>) field = value.get<std::string>();
-  else if constexpr (std::is_enum_v<T>) field = value_of<T>(value.get<std::string>());
-  else field = value.get<T>();
+  if constexpr (std::is_same_v<T, std::filesystem::path>)
+    field = value.get<std::string>();
+  else if constexpr (std::is_enum_v<T>)
+    field = value_of<T>(value.get<std::string>());
+  else
+    field = value.get<T>();
 }
 
-// An option whose value lives in the field that `field(experiment)` returns a reference to; its default is what a
-// fresh Experiment has there.
+// An option whose value lives in the field that `field(experiment)` returns a reference to; its default is
+// what a fresh Experiment has there.
 template <typename Field>
 Option option(std::string path, Field field, std::string description) {
   using T = std::remove_cvref_t<std::invoke_result_t<Field, Experiment&>>;
@@ -144,7 +159,9 @@ Option option(std::string path, Field field, std::string description) {
     result.may_be_empty = field(defaults).empty();
   }
   result.get = [field](const Experiment& experiment) { return to_value<T>(field(experiment)); };
-  result.set = [field](Experiment& experiment, const Json& value) { from_value<T>(field(experiment), value); };
+  result.set = [field](Experiment& experiment, const Json& value) {
+    from_value<T>(field(experiment), value);
+  };
   return result;
 }
 
@@ -215,7 +232,7 @@ Option operator|(Option option, Pattern pattern) {
 }
 
 // A generic lambda serves a constant and a changing experiment alike.
-#define TAGSPACE_FIELD(member) [](auto& experiment) -> auto& { return experiment.member; }
+#define TAGSPACE_FIELD(member) ([](auto& experiment) -> auto& { return experiment.member; })
 
 std::vector<Option> make_options() {
   constexpr OnlyWith kCnnOnly{"encoder.type", "cnn"};
@@ -337,7 +354,8 @@ std::vector<Option> make_options() {
   return all;
 }
 
-// ------------------------------------------------------------------------------------------- words for messages
+// ------------------------------------------------------------------------------------------- words for
+// messages
 
 // "1000000", "0.5": a bound of a range.
 std::string bound(double value) { return fmt::format("{}", value); }
@@ -375,7 +393,8 @@ bool is_valid(const Option& option, const Json& value) {
     case Option::Kind::path:
       return value.is_string() && value.get<std::string>().find('\0') == std::string::npos &&
              (option.may_be_empty || !value.get<std::string>().empty());
-    case Option::Kind::boolean: return value.is_boolean();
+    case Option::Kind::boolean:
+      return value.is_boolean();
     case Option::Kind::choice:
       return value.is_string() && std::find(option.choices.begin(), option.choices.end(),
                                             value.get<std::string>()) != option.choices.end();
@@ -408,7 +427,8 @@ std::string where(const std::string& path, const std::string& file, const ValueO
 bool is_section(const std::string& path) {
   const std::string prefix = path + '.';
   const auto& all = experiment_options();
-  return std::any_of(all.begin(), all.end(), [&](const Option& option) { return option.path.starts_with(prefix); });
+  return std::any_of(all.begin(), all.end(),
+                     [&](const Option& option) { return option.path.starts_with(prefix); });
 }
 
 const Option* find_option(const std::string& path) {
@@ -424,15 +444,18 @@ std::string unknown_key(const std::string& path) {
   for (const Option& option : experiment_options()) {
     known.push_back(option.path);
     // Sections too: "losses" should suggest "loss".
-    for (std::size_t dot = option.path.find('.'); dot != std::string::npos; dot = option.path.find('.', dot + 1)) {
+    for (std::size_t dot = option.path.find('.'); dot != std::string::npos;
+         dot = option.path.find('.', dot + 1)) {
       const std::string section = option.path.substr(0, dot);
       if (std::find(known.begin(), known.end(), section) == known.end()) known.push_back(section);
     }
   }
-  if (const auto suggestion = nearest_name(path, known)) return "unknown key; did you mean " + *suggestion + "?";
+  if (const auto suggestion = nearest_name(path, known))
+    return "unknown key; did you mean " + *suggestion + "?";
   // Right name, wrong section.
   const std::string last = path.substr(path.rfind('.') + 1);
   std::vector<std::string> last_names;
+  last_names.reserve(known.size());
   for (const std::string& name : known) last_names.push_back(name.substr(name.rfind('.') + 1));
   if (const auto suggestion = nearest_name(last, last_names)) {
     const auto at = std::find(last_names.begin(), last_names.end(), *suggestion) - last_names.begin();
@@ -451,21 +474,25 @@ std::string unknown_key(const std::string& path) {
 }
 
 // Every key of the document must be an option, every section an object.
-void check_keys(const Json& object, const std::string& prefix, const std::string& file, const ValueOrigins& origins) {
+void check_keys(const Json& object, const std::string& prefix, const std::string& file,
+                const ValueOrigins& origins) {
   for (const auto& [key, value] : object.items()) {
     const std::string path = prefix + key;
     if (path == "$schema") {
       if (!value.is_string()) {
-        throw Error(where(path, file, origins) + ": found " + found(value) + ", allowed is the schema's address");
+        throw Error(where(path, file, origins) + ": found " + found(value) +
+                    ", allowed is the schema's address");
       }
     } else if (key.find('.') != std::string::npos) {
-      throw Error(where(path, file, origins) + ": unknown key; sections are written as objects, \"loss\": {\"margin\": 0.2}");
+      throw Error(where(path, file, origins) +
+                  ": unknown key; sections are written as objects, \"loss\": {\"margin\": 0.2}");
     } else if (find_option(path) != nullptr) {
       continue;
     } else if (!is_section(path)) {
       throw Error(where(path, file, origins) + ": " + unknown_key(path));
     } else if (!value.is_object()) {
-      throw Error(where(path, file, origins) + ": found " + found(value) + ", allowed is a section in braces, {...}");
+      throw Error(where(path, file, origins) + ": found " + found(value) +
+                  ", allowed is a section in braces, {...}");
     } else {
       check_keys(value, path + '.', file, origins);
     }
@@ -514,14 +541,20 @@ const Option& experiment_option(const std::string& path) {
 
 std::string Option::allowed() const {
   switch (kind) {
-    case Kind::text: return pattern_meaning;
-    case Kind::path: return may_be_empty ? "a path or \"\"" : "a path";
-    case Kind::boolean: return "true or false";
-    case Kind::choice: return quoted_list(choices);
-    case Kind::integer: return "a whole number from " + whole_bound(minimum) + " to " + whole_bound(maximum);
+    case Kind::text:
+      return pattern_meaning;
+    case Kind::path:
+      return may_be_empty ? "a path or \"\"" : "a path";
+    case Kind::boolean:
+      return "true or false";
+    case Kind::choice:
+      return quoted_list(choices);
+    case Kind::integer:
+      return "a whole number from " + whole_bound(minimum) + " to " + whole_bound(maximum);
     case Kind::number:
       return std::string("a number ") + (above_minimum ? "above " : "from ") + bound(minimum) +
-             (above_minimum ? (below_maximum ? " and below " : " and at most ") : (below_maximum ? " to below " : " to ")) +
+             (above_minimum ? (below_maximum ? " and below " : " and at most ")
+                            : (below_maximum ? " to below " : " to ")) +
              bound(maximum);
   }
   return {};
@@ -554,7 +587,8 @@ Json parse_json(const std::string& text, const std::string& file) {
         }
         break;
       }
-      default: break;
+      default:
+        break;
     }
     return true;
   };
@@ -583,7 +617,8 @@ Json parse_json(const std::string& text, const std::string& file) {
 void apply_setting(Json& document, const std::string& setting, ValueOrigins& origins) {
   const std::string argument = "--set " + setting;
   const std::size_t equals = setting.find('=');
-  if (equals == 0 || equals == std::string::npos) throw Error(argument + ": found no key=value, as in loss.margin=0.2");
+  if (equals == 0 || equals == std::string::npos)
+    throw Error(argument + ": found no key=value, as in loss.margin=0.2");
   const std::string path = setting.substr(0, equals);
   const std::string text = setting.substr(equals + 1);
   if (find_option(path) == nullptr) {
@@ -624,26 +659,30 @@ void apply_setting(Json& document, const std::string& setting, ValueOrigins& ori
 }
 
 Experiment experiment_from_json(const Json& document, const std::string& file, const ValueOrigins& origins) {
-  if (!document.is_object()) throw Error("'" + file + "': found " + found(document) + ", allowed is an object, {...}");
+  if (!document.is_object())
+    throw Error("'" + file + "': found " + found(document) + ", allowed is an object, {...}");
   check_keys(document, "", file, origins);
   Experiment experiment;
   for (const Option& option : experiment_options()) {
     const Json* value = find_value(document, option.path);
     if (value == nullptr) {
-      if (option.required) throw Error("'" + file + "': " + option.path + " is missing; " + option.allowed() + " is needed");
-      if (!option.default_of.empty()) option.set(experiment, experiment_option(option.default_of).get(experiment));
+      if (option.required)
+        throw Error("'" + file + "': " + option.path + " is missing; " + option.allowed() + " is needed");
+      if (!option.default_of.empty())
+        option.set(experiment, experiment_option(option.default_of).get(experiment));
       continue;
     }
     if (!is_valid(option, *value)) {
-      throw Error(where(option.path, file, origins) + ": found " + found(*value) + ", allowed is " + option.allowed());
+      throw Error(where(option.path, file, origins) + ": found " + found(*value) + ", allowed is " +
+                  option.allowed());
     }
     option.set(experiment, *value);
   }
   for (const Option& option : experiment_options()) {
     if (option.applies(experiment) || find_value(document, option.path) == nullptr) continue;
     const Json other = experiment_option(option.only_with->path).get(experiment);
-    throw Error(where(option.path, file, origins) + ": allowed only where " + option.only_with->path + " is " +
-                option.only_with->value.dump() + ", but it is " + other.dump());
+    throw Error(where(option.path, file, origins) + ": allowed only where " + option.only_with->path +
+                " is " + option.only_with->value.dump() + ", but it is " + other.dump());
   }
   return experiment;
 }

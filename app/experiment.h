@@ -1,18 +1,18 @@
 // The experiment file: one JSON object that says everything about a training, read strictly.
 //
-// Every key stands once in a table of options (experiment.cc): path, type, range, default and description. The
-// parser, the complete copy in the run folder, the JSON Schema and the reference in the docs all come from it.
+// Every key stands once in a table of options (experiment.cc): path, type, range, default and description.
+// The parser, the complete copy in the run folder, the JSON Schema and the reference in the docs all come
+// from it.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "data_pipeline/corpus.h"
 #include "data_pipeline/tokenizer.h"
@@ -28,8 +28,8 @@ struct Experiment {
   std::string name;
   DataConfig data;
   TokenizerConfig tokenizer;
-  // The sections encoder, loss and optimizer, and the seed. vocab_size, hashtags and threads are filled in when
-  // the data has been read (model_config()).
+  // The sections encoder, loss and optimizer, and the seed. vocab_size, hashtags and threads are filled in
+  // when the data has been read (model_config()).
   ModelConfig model;
   LossType loss = LossType::warp;
   Schedule schedule = Schedule::constant;
@@ -53,10 +53,10 @@ struct Option {
   std::string description;
   Kind kind = Kind::text;
 
-  bool may_be_empty = false;    // of a path
-  bool required = false;        // no default: must be given
-  bool changes_result = true;   // false: may differ when a training is resumed
-  std::string default_of;       // the default is the value of this other key
+  bool may_be_empty = false;   // of a path
+  bool required = false;       // no default: must be given
+  bool changes_result = true;  // false: may differ when a training is resumed
+  std::string default_of;      // the default is the value of this other key
   // The range of an integer or number.
   double minimum = 0;
   double maximum = 0;
@@ -93,22 +93,24 @@ using ValueOrigins = std::map<std::string, std::string>;
 // JSON text to a value, strictly: Errors name `file`, line and column; a key twice in one object is an Error.
 [[nodiscard]] nlohmann::ordered_json parse_json(const std::string& text, const std::string& file);
 
-// Puts the value of "a.b=value" into `document`: value is JSON, or else taken as text; null takes the key out, so
-// that its default holds. Errors name the argument.
+// Puts the value of "a.b=value" into `document`: value is JSON, or else taken as text; null takes the key
+// out, so that its default holds. Errors name the argument.
 void apply_setting(nlohmann::ordered_json& document, const std::string& setting, ValueOrigins& origins);
 
-// Checks everything and fills in the defaults. Errors name the file (or the argument), the key, what was found and
-// what is allowed. `file` is for messages.
+// Checks everything and fills in the defaults. Errors name the file (or the argument), the key, what was
+// found and what is allowed. `file` is for messages.
 [[nodiscard]] Experiment experiment_from_json(const nlohmann::ordered_json& document, const std::string& file,
                                               const ValueOrigins& origins = {});
 
 // Reads an experiment file and applies "a.b=value" settings to it.
-[[nodiscard]] Experiment load_experiment(const std::filesystem::path& path, const std::vector<std::string>& settings);
+[[nodiscard]] Experiment load_experiment(const std::filesystem::path& path,
+                                         const std::vector<std::string>& settings);
 
 // Every key that has a meaning, defaults written out; reads back as the same experiment.
 [[nodiscard]] nlohmann::ordered_json experiment_to_json(const Experiment& experiment);
 
-// The first key by which the two would train another model, described with both values; none if there is none.
+// The first key by which the two would train another model, described with both values; none if there is
+// none.
 [[nodiscard]] std::optional<std::string> first_difference(const Experiment& theirs, const Experiment& ours);
 
 // Replaces the paths by absolute ones.

@@ -1,11 +1,10 @@
 // The two descriptions of the experiment file that come from its table of options.
 #include <algorithm>
 #include <cstdint>
+#include <fmt/format.h>
 #include <string>
 #include <utility>
 #include <vector>
-
-#include <fmt/format.h>
 
 #include "app/experiment.h"
 
@@ -23,7 +22,8 @@ Json bound(double value) {
 std::string full_description(const Option& option) {
   std::string text = option.description;
   if (option.only_with) {
-    text += fmt::format(" Allowed only where {} is {}.", option.only_with->path, option.only_with->value.dump());
+    text +=
+        fmt::format(" Allowed only where {} is {}.", option.only_with->path, option.only_with->value.dump());
   }
   if (!option.default_of.empty()) text += fmt::format(" Default: the value of {}.", option.default_of);
   return text;
@@ -41,8 +41,12 @@ Json option_schema(const Option& option, const Experiment& defaults) {
       schema["type"] = "string";
       if (!option.may_be_empty) schema["minLength"] = 1;
       break;
-    case Option::Kind::boolean: schema["type"] = "boolean"; break;
-    case Option::Kind::choice: schema["enum"] = option.choices; break;
+    case Option::Kind::boolean:
+      schema["type"] = "boolean";
+      break;
+    case Option::Kind::choice:
+      schema["enum"] = option.choices;
+      break;
     case Option::Kind::integer:
     case Option::Kind::number:
       schema["type"] = option.kind == Option::Kind::integer ? "integer" : "number";
@@ -106,8 +110,9 @@ Json condition_schemas(const Experiment& defaults) {
       }
       then.merge_patch(at_path(option.path, false, false));
     }
-    all.push_back({{"if", at_path(condition.first, {{"not", {{"const", condition.second}}}}, default_is_fine)},
-                   {"then", std::move(then)}});
+    all.push_back(
+        {{"if", at_path(condition.first, {{"not", {{"const", condition.second}}}}, default_is_fine)},
+         {"then", std::move(then)}});
   }
   return all;
 }
@@ -116,12 +121,14 @@ Json condition_schemas(const Experiment& defaults) {
 
 Json experiment_schema() {
   const Experiment defaults;
-  Json schema = {{"$schema", "https://json-schema.org/draft/2020-12/schema"},
-                 {"title", "tagspace experiment"},
-                 {"description", "Everything about one training. Written by `tagspace schema`."},
-                 {"type", "object"},
-                 {"additionalProperties", false},
-                 {"properties", {{"$schema", {{"description", "Address of this schema, for editors."}, {"type", "string"}}}}}};
+  Json schema = {
+      {"$schema", "https://json-schema.org/draft/2020-12/schema"},
+      {"title", "tagspace experiment"},
+      {"description", "Everything about one training. Written by `tagspace schema`."},
+      {"type", "object"},
+      {"additionalProperties", false},
+      {"properties",
+       {{"$schema", {{"description", "Address of this schema, for editors."}, {"type", "string"}}}}}};
   for (const Option& option : experiment_options()) {
     const auto [section, key] = split_path(option.path);
     section_schema(schema, section)["properties"][key] = option_schema(option, defaults);
@@ -154,7 +161,8 @@ std::string experiment_reference() {
     }
     std::string value = option.required ? "must be given" : fmt::format("`{}`", option.get(defaults).dump());
     if (!option.default_of.empty()) value = fmt::format("`{}`", option.default_of);
-    text += fmt::format("| `{}` | {} | {} | {} |\n", option.path, option.allowed(), value, full_description(option));
+    text += fmt::format("| `{}` | {} | {} | {} |\n", option.path, option.allowed(), value,
+                        full_description(option));
   }
   return text;
 }

@@ -1,7 +1,7 @@
 // The program `tagspace`: see app/commands for what it can do.
 //
-// Exit status: 0, 1 for a failure, 2 for wrong usage; 128 + the signal's number when Ctrl-C or SIGTERM stopped a
-// training. Messages go to stderr, results to stdout.
+// Exit status: 0, 1 for a failure, 2 for wrong usage; 128 + the signal's number when Ctrl-C or SIGTERM
+// stopped a training. Messages go to stderr, results to stdout.
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -24,7 +24,8 @@ int fail(const std::string& message) {
 
 int run(int argc, char** argv) {
   CLI::App program("Hashtags for short posts: one vector space for both (#TagSpace)", "tagspace");
-  program.set_version_flag("--version", std::string("tagspace ") + tagspace::kVersion, "Print the version and exit");
+  program.set_version_flag("--version", std::string("tagspace ") + tagspace::kVersion,
+                           "Print the version and exit");
   program.require_subcommand(1);
   program.footer("`tagspace COMMAND --help` tells more of a command.");
   const std::vector<tagspace::Command> commands = {
@@ -45,7 +46,8 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  // A closed pipe and a file that may not grow are reported by the write that fails, not by the program's death.
+  // A closed pipe and a file that may not grow are reported by the write that fails, not by the program's
+  // death.
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);
   try {

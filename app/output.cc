@@ -1,9 +1,8 @@
 #include "app/output.h"
 
-#include <unistd.h>
-
 #include <cerrno>
 #include <cstring>
+#include <unistd.h>
 
 #include "base/error.h"
 

@@ -6,7 +6,8 @@
 
 namespace tagspace {
 
-// Thrown when whoever read our output has closed it, as `head` does: no failure, the program just ends quietly.
+// Thrown when whoever read our output has closed it, as `head` does: no failure, the program just ends
+// quietly.
 struct ReaderGone {};
 
 class Output {

@@ -1,20 +1,18 @@
 #include "app/progress.h"
 
-#include <sys/ioctl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
-#include <string_view>
-
 #include <fmt/format.h>
 #include <spdlog/logger.h>
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
+#include <string_view>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "base/error.h"
 
@@ -67,8 +65,8 @@ std::string format_count(std::uint64_t count) {
 }
 
 std::string progress_text(const ProgressView& view) {
-  return fmt::format("{}: {:.0f} %, {}, loss {:.4f}, violators {:.1f} %, mean tries {:.1f}, {} left", epoch_name(view),
-                     100 * share_done(view), format_speed(view.posts_per_second), view.loss,
+  return fmt::format("{}: {:.0f} %, {}, loss {:.4f}, violators {:.1f} %, mean tries {:.1f}, {} left",
+                     epoch_name(view), 100 * share_done(view), format_speed(view.posts_per_second), view.loss,
                      100 * view.violator_share, view.mean_tries, format_seconds(view.seconds_left));
 }
 
@@ -110,8 +108,9 @@ std::string progress_bar(const ProgressView& view, std::size_t width) {
 }
 
 std::string format_metrics(const RankingMetrics& averages) {
-  return fmt::format("P@1 {:.2f} %, R@10 {:.2f} %, mean rank {:.1f}, MRR {:.4f}", 100 * averages.precision_at_1,
-                     100 * averages.recall_at_10, averages.mean_rank, averages.mrr);
+  return fmt::format("P@1 {:.2f} %, R@10 {:.2f} %, mean rank {:.1f}, MRR {:.4f}",
+                     100 * averages.precision_at_1, 100 * averages.recall_at_10, averages.mean_rank,
+                     averages.mrr);
 }
 
 void RecentStatistics::add(const StepStatistics& step, Clock::time_point now) {
@@ -167,7 +166,8 @@ void Reporter::open_log(const std::filesystem::path& path) {
   }
   file_->set_pattern("%Y-%m-%d %H:%M:%S %v");
   file_->flush_on(spdlog::level::trace);
-  file_->set_error_handler([](const std::string& message) { throw Error("cannot write the log: " + message); });
+  file_->set_error_handler(
+      [](const std::string& message) { throw Error("cannot write the log: " + message); });
   for (const std::string& text : before_file_) file_->info("{}", text);
   before_file_.clear();
 }
@@ -183,7 +183,8 @@ void Reporter::log_only(const std::string& text) noexcept {
 }
 
 bool Reporter::wants_progress() const {
-  return Clock::now() - last_progress_ >= (terminal_ ? Clock::duration(kBarInterval) : Clock::duration(kLineInterval));
+  return Clock::now() - last_progress_ >=
+         (terminal_ ? Clock::duration(kBarInterval) : Clock::duration(kLineInterval));
 }
 
 void Reporter::progress(const ProgressView& view) {

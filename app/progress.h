@@ -19,9 +19,9 @@ namespace tagspace {
 
 // Where training stands.
 struct ProgressView {
-  std::string phase;  // "bag" or "cnn"
-  std::uint32_t epoch = 0;   // from 1, within the phase
-  std::uint32_t epochs = 0;  // of the phase
+  std::string phase;              // "bag" or "cnn"
+  std::uint32_t epoch = 0;        // from 1, within the phase
+  std::uint32_t epochs = 0;       // of the phase
   std::uint64_t posts_done = 0;   // of the epoch
   std::uint64_t posts_total = 0;  // of the epoch
   double posts_per_second = 0;
@@ -62,8 +62,8 @@ class RecentStatistics {
   std::deque<Second> seconds_;
 };
 
-// Lines go to stderr and, once there is one, to the log file. The bar is drawn at most ten times a second; without
-// a terminal a line is written now and then instead.
+// Lines go to stderr and, once there is one, to the log file. The bar is drawn at most ten times a second;
+// without a terminal a line is written now and then instead.
 class Reporter {
  public:
   Reporter();
@@ -74,7 +74,8 @@ class Reporter {
   Reporter& operator=(Reporter&&) = delete;
 
   void line(const std::string& text);
-  // From now on lines go to this file too, and those so far first. Error if it cannot be written, now or later.
+  // From now on lines go to this file too, and those so far first. Error if it cannot be written, now or
+  // later.
   void open_log(const std::filesystem::path& path);
   // A line for the log file alone, such as the error that the program is about to print; never throws.
   void log_only(const std::string& text) noexcept;

@@ -50,7 +50,8 @@ class Undo {
   explicit Undo(std::filesystem::path run) : run_(std::move(run)) {
     std::error_code error;
     // Parents that must be made are remembered, to be removed again.
-    for (auto folder = run_; !folder.empty() && !std::filesystem::exists(folder, error); folder = folder.parent_path()) {
+    for (auto folder = run_; !folder.empty() && !std::filesystem::exists(folder, error);
+         folder = folder.parent_path()) {
       made_.push_back(folder);
     }
   }
@@ -92,13 +93,14 @@ void RunFolder::check_free(const std::filesystem::path& path) {
   if (error) throw Error("cannot read the output folder '" + path.string() + "': " + error.message());
   if (empty) return;
   if (std::filesystem::exists(config_path(path), error)) {
-    throw Error("there is a run in '" + path.string() + "' already; go on with it by --resume, or choose another --output");
+    throw Error("there is a run in '" + path.string() +
+                "' already; go on with it by --resume, or choose another --output");
   }
   throw Error("the output folder '" + path.string() + "' is not empty; choose another --output");
 }
 
-RunFolder RunFolder::create(const std::filesystem::path& path, const Experiment& experiment, const Tokenizer& tokenizer,
-                            const HashtagVocabulary& hashtags) {
+RunFolder RunFolder::create(const std::filesystem::path& path, const Experiment& experiment,
+                            const Tokenizer& tokenizer, const HashtagVocabulary& hashtags) {
   check_free(path);
   Undo undo(path);
   create_folder(tokenizer_path(path));
@@ -115,9 +117,21 @@ void RunFolder::replace_experiment(const Experiment& experiment) {
   experiment_ = experiment;
 }
 
-std::unique_ptr<Tokenizer> RunFolder::load_tokenizer() const { return Tokenizer::load(tokenizer_path(path_)); }
+std::unique_ptr<Tokenizer> RunFolder::load_tokenizer() const {
+  auto tokenizer = Tokenizer::load(tokenizer_path(path_));
+  if (tokenizer->vocab_size() == 0) {
+    throw Error("'" + tokenizer_path(path_).string() + "' is damaged: its vocabulary (words.tsv) is empty");
+  }
+  return tokenizer;
+}
 
-HashtagVocabulary RunFolder::load_hashtags() const { return HashtagVocabulary::load(hashtags_path(path_)); }
+HashtagVocabulary RunFolder::load_hashtags() const {
+  HashtagVocabulary hashtags = HashtagVocabulary::load(hashtags_path(path_));
+  if (hashtags.size() < 2) {
+    throw Error("'" + hashtags_path(path_).string() + "' is damaged: it holds fewer than two hashtags");
+  }
+  return hashtags;
+}
 
 void RunFolder::remove_partial_files() const {
   std::error_code error;

@@ -5,8 +5,8 @@
 
 namespace tagspace {
 
-// While one exists, the first SIGINT or SIGTERM is only remembered; a second one ends the program at once, as if
-// nobody had listened. At most one may exist.
+// While one exists, the first SIGINT or SIGTERM is only remembered; a second one ends the program at once, as
+// if nobody had listened. At most one may exist.
 class StopSignal {
  public:
   StopSignal();

@@ -12,6 +12,7 @@ namespace tagspace {
 [[nodiscard]] std::size_t edit_distance(std::string_view a, std::string_view b);
 
 // The name nearest to `wanted`, if one is near enough to be a slip of the keyboard.
-[[nodiscard]] std::optional<std::string> nearest_name(std::string_view wanted, std::span<const std::string> names);
+[[nodiscard]] std::optional<std::string> nearest_name(std::string_view wanted,
+                                                      std::span<const std::string> names);
 
 }  // namespace tagspace

@@ -8,8 +8,8 @@
 
 namespace tagspace {
 
-ModelConfig model_config(const Experiment& experiment, const Tokenizer& tokenizer, const HashtagVocabulary& hashtags,
-                         std::uint32_t threads) {
+ModelConfig model_config(const Experiment& experiment, const Tokenizer& tokenizer,
+                         const HashtagVocabulary& hashtags, std::uint32_t threads) {
   ModelConfig config = experiment.model;
   config.vocab_size = tokenizer.vocab_size();
   config.hashtags = hashtags.size();
@@ -47,7 +47,8 @@ TrainedModel load_trained_model(const std::filesystem::path& run, std::uint32_t 
   RunFolder folder(run);
   std::error_code error;
   if (!std::filesystem::exists(folder.best(), error)) {
-    throw Error("the run '" + run.string() + "' has no best.safetensors: it is written after the first epoch of training");
+    throw Error("the run '" + run.string() +
+                "' has no best.safetensors: it is written after the first epoch of training");
   }
   auto tokenizer = folder.load_tokenizer();
   HashtagVocabulary hashtags = folder.load_hashtags();
@@ -56,10 +57,12 @@ TrainedModel load_trained_model(const std::filesystem::path& run, std::uint32_t 
   const std::string state = model.load(folder.best(), false);
   const auto parsed = nlohmann::json::parse(state, nullptr, false);
   if (!parsed.is_object() || !parsed.contains("as_bag") || !parsed["as_bag"].is_boolean()) {
-    throw Error("'" + folder.best().string() + "' is no checkpoint of a training: its state does not say \"as_bag\"");
+    throw Error("'" + folder.best().string() +
+                "' is no checkpoint of a training: its state does not say \"as_bag\"");
   }
   const bool as_bag = parsed["as_bag"].get<bool>();
-  return {std::move(folder), std::move(tokenizer), std::move(hashtags), std::move(model), as_bag, all_threads};
+  return {std::move(folder), std::move(tokenizer), std::move(hashtags), std::move(model), as_bag,
+          all_threads};
 }
 
 }  // namespace tagspace

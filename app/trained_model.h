@@ -36,8 +36,8 @@ class HashtagScorer {
 
   // Calls visit(post, scores) for each post, from several threads, one call a post.
   void score(const PackedBatch& batch, const std::function<void(std::size_t, std::span<const float>)>& visit);
-  // Sums over the posts of a batch, each with a hashtag; in the order of the posts, so that the sum does not depend on
-  // the number of threads.
+  // Sums over the posts of a batch, each with a hashtag; in the order of the posts, so that the sum does not
+  // depend on the number of threads.
   [[nodiscard]] RankingMetrics measure(const PackedBatch& batch);
 
   [[nodiscard]] std::span<const float> table() const { return table_; }  // [hashtags, dim]

@@ -3,10 +3,9 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <fmt/format.h>
 #include <system_error>
 #include <utility>
-
-#include <fmt/format.h>
 
 #include "app/trained_model.h"
 #include "base/error.h"
@@ -22,14 +21,20 @@ using Clock = std::chrono::steady_clock;
 // In a long epoch, a checkpoint this often, so that a power cut costs no more.
 constexpr std::chrono::minutes kCheckpointInterval{10};
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 double metric_of(const RankingMetrics& averages, Metric metric) {
   switch (metric) {
-    case Metric::precision_at_1: return averages.precision_at_1;
-    case Metric::recall_at_10: return averages.recall_at_10;
-    case Metric::mrr: return averages.mrr;
-    case Metric::mean_rank: return averages.mean_rank;
+    case Metric::precision_at_1:
+      return averages.precision_at_1;
+    case Metric::recall_at_10:
+      return averages.recall_at_10;
+    case Metric::mrr:
+      return averages.mrr;
+    case Metric::mean_rank:
+      return averages.mean_rank;
   }
   throw std::logic_error("an unknown metric");
 }
@@ -46,24 +51,11 @@ Json to_json(const RankingMetrics& averages) {
           {"mrr", averages.mrr}};
 }
 
-void add(Checksum& checksum, const Corpus& corpus) {
-  constexpr std::uint64_t kReleaseEvery = 1 << 20;  // posts; keeps a corpus larger than memory out of memory
-  for (std::uint64_t post = 0; post < corpus.posts(); ++post) {
-    const auto tokens = corpus.tokens(post);
-    const auto hashtags = corpus.hashtags(post);
-    const std::uint64_t lengths[] = {tokens.size(), hashtags.size()};
-    checksum.update(std::as_bytes(std::span(lengths)));
-    checksum.update(std::as_bytes(tokens));
-    checksum.update(std::as_bytes(hashtags));
-    if (post % kReleaseEvery == kReleaseEvery - 1) corpus.release_pages();
-  }
-}
-
 // Tells whether a resumed training sees the posts that it began with.
 std::string fingerprint(const PreparedData& data) {
+  const std::uint64_t checksums[] = {data.train->checksum(), data.valid->checksum()};
   Checksum checksum;
-  add(checksum, *data.train);
-  add(checksum, *data.valid);
+  checksum.update(std::as_bytes(std::span(checksums)));
   return checksum.hex();
 }
 
@@ -90,7 +82,10 @@ std::string TrainingState::to_json() const {
       {"step", step},
       {"phase_step", phase_step},
       {"statistics",
-       {{"posts", statistics.posts}, {"violators", statistics.violators}, {"tries", statistics.tries}, {"loss", statistics.loss}}},
+       {{"posts", statistics.posts},
+        {"violators", statistics.violators},
+        {"tries", statistics.tries},
+        {"loss", statistics.loss}}},
       {"best", best ? Json(*best) : Json()},
       {"best_epoch", best_epoch},
       {"stale_epochs", stale_epochs},
@@ -128,8 +123,8 @@ TrainingState TrainingState::from_json(const std::string& text, const std::strin
   }
 }
 
-Training::Training(const Experiment& experiment, const PreparedData& data, const RunFolder& run, Reporter& reporter,
-                   std::function<bool()> stop_asked)
+Training::Training(const Experiment& experiment, const PreparedData& data, const RunFolder& run,
+                   Reporter& reporter, std::function<bool()> stop_asked)
     : experiment_(experiment),
       data_(data),
       run_(run),
@@ -143,7 +138,8 @@ Training::Training(const Experiment& experiment, const PreparedData& data, const
                             .workers = 1 + threads_ / 8,
                             .prefetch = 8}) {
   const bool bag = experiment.model.encoder == EncoderType::bag;
-  if (!bag && experiment.training.bag_epochs > 0) phases_.push_back({"bag", true, experiment.training.bag_epochs});
+  if (!bag && experiment.training.bag_epochs > 0)
+    phases_.push_back({"bag", true, experiment.training.bag_epochs});
   phases_.push_back({to_string(experiment.model.encoder), bag, experiment.training.epochs});
   state_.data = fingerprint(data);
 }
@@ -167,8 +163,10 @@ void Training::resume() {
                 experiment_.data.valid.string() + "' are not those that the run was trained on");
   }
   state_ = std::move(state);
-  if (std::filesystem::exists(run_.metrics(), error)) metrics_ = first_lines(read_file(run_.metrics()), state_.epochs);
-  reporter_.line(fmt::format("resumed after {} epochs and {} steps", state_.epochs, format_count(state_.step)));
+  if (std::filesystem::exists(run_.metrics(), error))
+    metrics_ = first_lines(read_file(run_.metrics()), state_.epochs);
+  reporter_.line(
+      fmt::format("resumed after {} epochs and {} steps", state_.epochs, format_count(state_.step)));
 }
 
 bool Training::phase_is_over() const {
@@ -261,7 +259,8 @@ void Training::report_progress(const RecentStatistics& recent) {
   view.posts_total = data_.train->posts();
   recent.describe(view, Clock::now());
   std::uint64_t epochs_left = phase().epochs - state_.phase_epochs;
-  for (std::size_t later = state_.phase + 1; later < phases_.size(); ++later) epochs_left += phases_[later].epochs;
+  for (std::size_t later = state_.phase + 1; later < phases_.size(); ++later)
+    epochs_left += phases_[later].epochs;
   const auto posts_left = static_cast<double>(epochs_left * view.posts_total - view.posts_done);
   view.seconds_left = view.posts_per_second > 0 ? posts_left / view.posts_per_second : -1;
   reporter_.progress(view);
@@ -285,7 +284,8 @@ std::optional<RankingMetrics> Training::validate() {
 void Training::finish_epoch(const RankingMetrics& validation) {
   const Metric metric = experiment_.training.metric;
   const double value = metric_of(validation, metric);
-  if (!std::isfinite(value)) throw Error(std::string("the validation's ") + to_string(metric) + " is not finite");
+  if (!std::isfinite(value))
+    throw Error(std::string("the validation's ") + to_string(metric) + " is not finite");
   const StepStatistics& sums = state_.statistics;
   const auto posts = static_cast<double>(std::max<std::uint64_t>(sums.posts, 1));
   const double speed = state_.epoch_seconds > 0 ? posts / state_.epoch_seconds : 0;
@@ -303,24 +303,21 @@ void Training::finish_epoch(const RankingMetrics& validation) {
                      {"posts_per_second", speed},
                      {"seconds", state_.seconds},
                      {"valid", to_json(validation)}};
-  reporter_.line(fmt::format("{} epoch {}/{} in {}: {} posts/s, loss {:.4f}, violators {:.1f} %, mean tries {:.1f}; valid {}{}",
-                             as_phase, state_.phase_epochs, phase().epochs, format_seconds(state_.epoch_seconds),
-                             format_count(static_cast<std::uint64_t>(speed)), sums.loss / posts,
-                             100 * static_cast<double>(sums.violators) / posts,
-                             static_cast<double>(sums.tries) / posts, format_metrics(validation),
-                             improved ? " (best so far)" : ""));
+  reporter_.line(fmt::format(
+      "{} epoch {}/{} in {}: {} posts/s, loss {:.4f}, violators {:.1f} %, mean tries {:.1f}; valid {}{}",
+      as_phase, state_.phase_epochs, phase().epochs, format_seconds(state_.epoch_seconds),
+      format_count(static_cast<std::uint64_t>(speed)), sums.loss / posts,
+      100 * static_cast<double>(sums.violators) / posts, static_cast<double>(sums.tries) / posts,
+      format_metrics(validation), improved ? " (best so far)" : ""));
   metrics_ += line.dump() + '\n';
   write_file(run_.metrics(), metrics_);
   if (improved) {
     state_.best = value;
     state_.best_epoch = state_.epochs;
     state_.stale_epochs = 0;
-    const Json state = {{"format", RunFolder::kFormat},
-                        {"as_bag", phase().as_bag},
-                        {"phase", as_phase},
-                        {"epoch", state_.epochs},
-                        {"step", state_.step},
-                        {"valid", to_json(validation)}};
+    const Json state = {
+        {"format", RunFolder::kFormat}, {"as_bag", phase().as_bag}, {"phase", as_phase},
+        {"epoch", state_.epochs},       {"step", state_.step},      {"valid", to_json(validation)}};
     model_.save(run_.best(), state.dump(), false);
   } else {
     ++state_.stale_epochs;

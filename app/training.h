@@ -1,4 +1,5 @@
-// The training loop: epochs of steps, validation, checkpoints, early stopping, and going on where it was stopped.
+// The training loop: epochs of steps, validation, checkpoints, early stopping, and going on where it was
+// stopped.
 #pragma once
 
 #include <cstdint>
@@ -26,9 +27,9 @@ struct TrainingState {
   std::uint64_t phase_step = 0;    // steps in this phase
   StepStatistics statistics;       // of the epoch so far
 
-  std::optional<double> best;         // the metric's best value in this phase
-  std::uint32_t best_epoch = 0;       // the epoch (of all) that reached it
-  std::uint32_t stale_epochs = 0;     // epochs since then
+  std::optional<double> best;      // the metric's best value in this phase
+  std::uint32_t best_epoch = 0;    // the epoch (of all) that reached it
+  std::uint32_t stale_epochs = 0;  // epochs since then
 
   double epoch_seconds = 0;  // steps of this epoch took
   double seconds = 0;        // training in all
@@ -45,7 +46,8 @@ class Training {
   Training(const Experiment& experiment, const PreparedData& data, const RunFolder& run, Reporter& reporter,
            std::function<bool()> stop_asked);
 
-  // Goes on from last.safetensors, if training came so far as to write one. Error if it belongs to other posts.
+  // Goes on from last.safetensors, if training came so far as to write one. Error if it belongs to other
+  // posts.
   void resume();
 
   // Trains to the end: true; or until stop_asked, with last.safetensors written: false.

@@ -126,13 +126,13 @@ struct BatchLoader::Implementation {
   PackedBatch make_batch(std::uint64_t index) {
     const std::uint64_t begin = index * options.batch_size;
     const std::uint64_t end = std::min(begin + options.batch_size, corpus.posts());
-    std::uint64_t number = begin / (kBlockPosts * kWindowBlocks);
-    if (window_begin(number + 1) <= begin) ++number;  // after the short block
     PackedBatch batch;
-    for (std::uint64_t place = begin; place < end; ++number) {
-      const std::shared_ptr<const Window> window = window_for(number);
+    std::uint64_t place = begin;
+    for (std::uint64_t number = begin / (kBlockPosts * kWindowBlocks); place < end; ++number) {
       const std::uint64_t first = window_begin(number);
       const std::uint64_t last = std::min(end, window_begin(number + 1));
+      if (last <= place) continue;  // after the short block, windows begin a little earlier
+      const std::shared_ptr<const Window> window = window_for(number);
       for (; place < last; ++place) append_post(batch, window->posts, window->order[place - first]);
     }
     return batch;

@@ -188,9 +188,9 @@ class ZstdSource final : public CompressedSource {
 
   std::size_t read(std::span<char> buffer) override {
     for (;;) {
-      // A full output buffer may have left decompressed bytes behind: ask for them before the next input.
-      const bool has_input = pending_ || fill();
-      if (!has_input) {
+      // Where decompressed bytes are left behind at the end of a frame, zstd leaves a byte of input behind
+      // too.
+      if (!fill()) {
         if (inside_frame_) fail_truncated();
         return 0;
       }
@@ -200,7 +200,6 @@ class ZstdSource final : public CompressedSource {
       if (ZSTD_isError(result) != 0) fail_damaged(ZSTD_getErrorName(result));
       input_ = input_.subspan(in.pos);
       inside_frame_ = result != 0;
-      pending_ = inside_frame_ && out.pos == out.size;
       if (out.pos > 0) return out.pos;
     }
   }
@@ -208,7 +207,6 @@ class ZstdSource final : public CompressedSource {
  private:
   ZSTD_DStream* stream_;
   bool inside_frame_ = false;
-  bool pending_ = false;
 };
 
 }  // namespace

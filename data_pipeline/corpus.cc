@@ -21,7 +21,7 @@ static_assert(std::endian::native == std::endian::little,
 
 constexpr char kMagic[8] = {'t', 'a', 'g', 's', 'p', 'a', 'c', 'e'};
 constexpr std::uint32_t kVersion = 1;
-constexpr std::size_t kReleaseBytes = std::size_t{64} << 20U;
+constexpr std::size_t kReleaseBytes = std::size_t{8} << 20U;
 
 struct Header {
   char magic[8] = {};
@@ -212,6 +212,7 @@ Corpus::Corpus(const std::filesystem::path& path) : file_(path) {
     checksum.update(bytes.subspan(at, std::min(kReleaseBytes, bytes.size() - at)));
     release_pages();
   }
+  checksum_ = checksum.value();
   checksum.update(bytes.first(offsetof(Header, checksum)));
   if (checksum.value() != header.checksum) fail_damaged(path, "its checksum does not fit");
 

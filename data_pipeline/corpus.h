@@ -64,6 +64,8 @@ class Corpus {
   [[nodiscard]] std::uint64_t tokens() const { return tokens_.size(); }
   [[nodiscard]] std::span<const std::uint32_t> tokens(std::uint64_t post) const;
   [[nodiscard]] std::span<const std::uint32_t> hashtags(std::uint64_t post) const;  // ascending
+  // Of the posts alone: equal for equal posts, whatever file they came from.
+  [[nodiscard]] std::uint64_t checksum() const { return checksum_; }
   void append_to(PackedBatch& batch, std::uint64_t post) const;
   // Gives the pages read so far back to the system.
   void release_pages() const { file_.release_pages(); }
@@ -72,6 +74,7 @@ class Corpus {
   MappedFile file_;
   CorpusInfo info_;
   std::uint64_t posts_ = 0;
+  std::uint64_t checksum_ = 0;
   std::span<const std::uint32_t> tokens_;
   std::span<const std::uint32_t> hashtags_;
   std::span<const std::uint64_t> token_offsets_;    // [posts + 1]
@@ -114,15 +117,21 @@ struct PreparedData {
   std::unique_ptr<Corpus> valid;  // only posts with a hashtag of the table; empty posts kept
 };
 
-// Makes or reuses tokenizer, hashtag table and corpora, all cores at work (`threads` 0) or so many. The cache
+// Thrown when the person at the keyboard wants to stop.
+struct Interrupted {};
+
+// Makes or reuses tokenizer, hashtag table and corpora, on `threads` threads, 0: one for each core. The cache
 // key covers the sources' paths, sizes and modification times, and every setting that matters; what was made
 // is put into the cache in one step. A damaged entry of the cache is made again. `log` gets one line for each
 // thing done or reused ("tokenized 51792 posts of 'train.txt' in 1.2 s (32288 with a hashtag of the table)",
-// invalid UTF-8 counts). Errors: a missing or empty file; no post with a hashtag (names the file and says how
-// hashtags are written); fewer than two hashtags that reach min_count (says how many there are and what
-// min_count is); no validation post with a hashtag of the table. `interrupted` is polled; when it returns
-// true, Interrupted is thrown and nothing half-made is kept.
-struct Interrupted {};
+// invalid UTF-8 counts).
+//
+// Errors: a missing or empty file; no post with a hashtag (names the file and says how hashtags are written);
+// fewer than two hashtags that reach min_count (says how many there are and what min_count is); no validation
+// post with a hashtag of the table.
+//
+// `interrupted` is polled; when it returns true, Interrupted is thrown and nothing half-made is kept. While
+// sentencepiece trains it is not asked.
 [[nodiscard]] PreparedData prepare_data(const DataConfig& data, const TokenizerConfig& tokenizer,
                                         std::uint32_t threads,
                                         const std::function<void(const std::string&)>& log,

@@ -67,9 +67,8 @@ struct PostReader::Implementation {
     std::string_view view = std::string_view(buffer).substr(begin, end - begin);
     begin = newline == std::string::npos ? end : end + 1;
     searched = begin;
-    if (report.lines == 0 && view.substr(0, kByteOrderMark.size()) == kByteOrderMark) {
-      view.remove_prefix(kByteOrderMark.size());
-    }
+    // At the start of the file, or of a line where files were put end to end.
+    if (view.starts_with(kByteOrderMark)) view.remove_prefix(kByteOrderMark.size());
     if (!view.empty() && view.back() == '\r') view.remove_suffix(1);
     line = view;
     ++report.lines;

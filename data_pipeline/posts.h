@@ -12,10 +12,9 @@ namespace tagspace {
 
 // A post ready for a tokenizer.
 struct Post {
-  std::string text;  // normalised (see clean_text), all hashtags removed
-  std::vector<std::string>
-      hashtags;      // without '#', normalised and lower-cased, distinct, in order of appearance
-  std::string user;  // empty if not given
+  std::string text;                   // normalised (see clean_text), all hashtags removed
+  std::vector<std::string> hashtags;  // without "#", lower-cased NFKC, distinct, as they appear
+  std::string user;                   // empty if not given
 };
 
 // NFKC; lower case if asked for; URLs become "<url>" and @mentions "<user>"; control characters and runs of
@@ -27,8 +26,8 @@ struct Post {
 // Takes the hashtags out of `raw` and cleans the rest. A hashtag is '#' (or its full-width and small forms)
 // and letters, digits, marks and underscores of any script with at least one letter (UAX #31, hashtag
 // identifiers); zero-width joiners may stand between letters, and are no part of the name. '#' after a
-// letter, digit, '_', '&',
-// '/' or '#' starts none ("&#39;", "page.html/#top", "c#7x"). Hashtags inside a URL are part of the URL.
+// letter, digit, '_', '&', '/' or '#' starts none ("&#39;", "page.html/#top", "c#7x"). Hashtags inside a URL
+// are part of the URL.
 [[nodiscard]] Post parse_post(std::string_view raw, bool lowercase);
 
 // A hashtag as written in a list ("#Tag", "tag", "two words"): normalised, with one '_' for what cannot stand

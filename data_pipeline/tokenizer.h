@@ -16,9 +16,8 @@ enum class TokenizerType { word, sentencepiece };
 
 struct TokenizerConfig {
   TokenizerType type = TokenizerType::sentencepiece;
-  std::uint32_t vocab_size =
-      16000;  // word: at most this many; sentencepiece: this many, fewer if the text is short
-  std::uint32_t min_count = 2;  // word: rarer words are left out
+  std::uint32_t vocab_size = 16000;  // at most; sentencepiece: fewer only if the text is short
+  std::uint32_t min_count = 2;       // word: rarer words are left out
   bool lowercase = true;
   std::uint32_t max_tokens = 256;  // tokens of a post beyond these are left out
   std::filesystem::path model;     // sentencepiece: a given .model; empty: trained on the training posts

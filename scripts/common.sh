@@ -31,7 +31,10 @@ can_be_root() { [[ $EUID -eq 0 ]] || command -v sudo >/dev/null; }
 
 # configure ARGUMENT...: makes or refreshes build/. LibTorch is looked for each time, so that the one that
 # CMAKE_PREFIX_PATH or Torch_DIR names now is the one that is used.
-configure() { cmake --preset release --log-level=NOTICE -U 'LibTorch_*' "$@"; }
+configure() {
+  say "Configuring build/"
+  cmake --preset release --log-level=NOTICE -U 'LibTorch_*' "$@" >/dev/null
+}
 
 # export_libtorch_arguments ARGUMENT...: lets scripts/setup see a LibTorch that is named by CMake's own arguments.
 export_libtorch_arguments() {

@@ -1,11 +1,10 @@
 // The commands of the program: each adds itself to the command line, and is run when it was the one given.
 #pragma once
 
+#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <functional>
 #include <vector>
-
-#include <CLI/CLI.hpp>
 
 namespace tagspace {
 

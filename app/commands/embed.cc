@@ -1,10 +1,9 @@
 #include <bit>
+#include <fmt/format.h>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <fmt/format.h>
 
 #include "app/commands/command.h"
 #include "app/output.h"
@@ -23,7 +22,8 @@ struct Arguments {
 // NumPy's format, version 1.0: a header in Python's syntax, padded to 64 bytes, then little-endian floats.
 std::string npy_header(std::size_t rows, std::size_t columns) {
   static_assert(std::endian::native == std::endian::little);
-  std::string header = fmt::format("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}", rows, columns);
+  std::string header =
+      fmt::format("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}", rows, columns);
   const std::size_t before = 10;  // magic, version and the header's length
   header.append(63 - (before + header.size()) % 64, ' ');
   header += '\n';
@@ -72,11 +72,13 @@ Command add_embed(CLI::App& program) {
   CLI::App* app = program.add_subcommand("embed", "The vector of each post: one line out for each line in");
   arguments->run.add_to(*app);
   app->add_option("--posts", arguments->posts, "File of posts; - is standard input")->option_text("FILE (-)");
-  app->add_option("--format", arguments->format, "text: numbers with a space between; npy: a NumPy array of float32")
+  app->add_option("--format", arguments->format,
+                  "text: numbers with a space between; npy: a NumPy array of float32")
       ->check(CLI::IsMember({"text", "npy"}))
       ->option_text("text|npy (text)");
   app->footer(
-      "A hashtag's score for a post is the product of the post's vector and the hashtag's (see export); with the cosine "
+      "A hashtag's score for a post is the product of the post's vector and the hashtag's (see export); with "
+      "the cosine "
       "score both have length 1.");
   return {app, [arguments] { return embed(*arguments); }};
 }

@@ -1,9 +1,8 @@
 #include <cstdio>
+#include <fmt/format.h>
 #include <memory>
 #include <string>
 #include <vector>
-
-#include <fmt/format.h>
 
 #include "app/commands/command.h"
 #include "app/evaluation.h"
@@ -30,7 +29,8 @@ int evaluate(const Arguments& arguments) {
 
   PostReader reader(posts, trained.tokenizer->config().lowercase);
   // The others say nothing about a ranking.
-  PostBatcher batcher(reader, *trained.tokenizer, trained.hashtags, trained.threads, PostBatcher::Keep::with_hashtags);
+  PostBatcher batcher(reader, *trained.tokenizer, trained.hashtags, trained.threads,
+                      PostBatcher::Keep::with_hashtags);
   HashtagScorer scorer(trained.model, trained.as_bag, trained.threads);
   Evaluation evaluation(trained.hashtags);
   PackedBatch batch;
@@ -44,7 +44,8 @@ int evaluate(const Arguments& arguments) {
     for (const Evaluation::PostResult& result : results) evaluation.add(result);
   }
   if (evaluation.posts() == 0) {
-    throw Error("no post of '" + posts.string() + "' has a hashtag of the run's table, so there is nothing to evaluate");
+    throw Error("no post of '" + posts.string() +
+                "' has a hashtag of the run's table, so there is nothing to evaluate");
   }
   const std::uint64_t repaired = reader.report().repaired_lines;
   if (repaired > 0) {
@@ -69,21 +70,30 @@ int evaluate(const Arguments& arguments) {
 
 Command add_evaluate(CLI::App& program) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* app = program.add_subcommand("evaluate", "Precision and recall on posts with hashtags, beside two baselines");
+  CLI::App* app =
+      program.add_subcommand("evaluate", "Precision and recall on posts with hashtags, beside two baselines");
   arguments->run.add_to(*app);
-  app->add_option("--posts", arguments->posts, "File of posts (the experiment's data.test, or else data.valid); - is standard input")
+  app->add_option("--posts", arguments->posts,
+                  "File of posts (the experiment's data.test, or else data.valid); - is standard input")
       ->option_text("FILE");
-  app->add_option("--json", arguments->json, "Write the figures to this file, too; -: to standard output, instead of the table")
+  app->add_option("--json", arguments->json,
+                  "Write the figures to this file, too; -: to standard output, instead of the table")
       ->option_text("FILE");
   app->footer(
-      "Over the posts that carry a hashtag of the table, all hashtags taken out of their text; every hashtag of the table "
+      "Over the posts that carry a hashtag of the table, all hashtags taken out of their text; every hashtag "
+      "of the table "
       "is ranked, and ties count against the model.\n"
-      "P@1: share of posts whose first hashtag is one of theirs. R@10: share of a post's hashtags among the first ten, "
-      "averaged over posts. Mean rank: of a post's hashtags, averaged over posts. MRR: one over a post's best rank, averaged.\n"
-      "Baselines: frequency ranks every post alike, most frequent first; #words puts the hashtags that are words of the post "
+      "P@1: share of posts whose first hashtag is one of theirs. R@10: share of a post's hashtags among the "
+      "first ten, "
+      "averaged over posts. Mean rank: of a post's hashtags, averaged over posts. MRR: one over a post's "
+      "best rank, averaged.\n"
+      "Baselines: frequency ranks every post alike, most frequent first; #words puts the hashtags that are "
+      "words of the post "
       "first.\n"
-      "Frequent, middling and rare hashtags are each about a third of the hashtags on the training posts. Their R@10 is over "
-      "the posts that carry one of them, of those hashtags alone; their P@1 over the posts for which one of them is ranked first.");
+      "Frequent, middling and rare hashtags are each about a third of the hashtags on the training posts. "
+      "Their R@10 is over "
+      "the posts that carry one of them, of those hashtags alone; their P@1 over the posts for which one of "
+      "them is ranked first.");
   return {app, [arguments] { return evaluate(*arguments); }};
 }
 

@@ -1,11 +1,10 @@
 #include <cmath>
+#include <fmt/format.h>
 #include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <fmt/format.h>
 
 #include "app/commands/command.h"
 #include "app/trained_model.h"
@@ -23,7 +22,7 @@ struct Arguments {
 
 // Rows of a table with what they are called.
 struct NamedTable {
-  std::string what;  // "words", "hashtags"
+  std::string what;            // "words", "hashtags"
   std::vector<float> vectors;  // [rows, dim]
   std::size_t dim = 0;
   std::function<std::string(std::uint32_t)> name;
@@ -31,13 +30,15 @@ struct NamedTable {
 };
 
 // The formats have no way to quote white space in a name.
-std::string without_space(std::string name) {
+std::string without_space(const std::string& name) {
   constexpr std::string_view kSpace = " \t\n\v\f\r\x1c\x1d\x1e\x1f";
   constexpr std::string_view kVisibleSpace = "\xE2\x96\x81";  // U+2581, as sentencepiece writes it
   std::string result;
   for (const char c : name) {
-    if (kSpace.find(c) == std::string_view::npos) result += c;
-    else result += kVisibleSpace;
+    if (kSpace.find(c) == std::string_view::npos)
+      result += c;
+    else
+      result += kVisibleSpace;
   }
   return result.empty() ? std::string(kVisibleSpace) : result;
 }
@@ -92,7 +93,8 @@ int export_tables(const Arguments& arguments) {
          [&](std::uint32_t id) { return "#" + trained.hashtags[id].name; },
          [&](std::uint32_t id) { return std::to_string(trained.hashtags[id].count); }},
         arguments.output);
-  write({"words", trained.model.word_vectors(), dim, [&](std::uint32_t id) { return trained.tokenizer->token(id); }, nullptr},
+  write({"words", trained.model.word_vectors(), dim,
+         [&](std::uint32_t id) { return trained.tokenizer->token(id); }, nullptr},
         arguments.output);
   return kSuccess;
 }
@@ -101,17 +103,21 @@ int export_tables(const Arguments& arguments) {
 
 Command add_export(CLI::App& program) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* app = program.add_subcommand("export", "The word and hashtag vectors as files for other programs");
+  CLI::App* app =
+      program.add_subcommand("export", "The word and hashtag vectors as files for other programs");
   arguments->run.add_to(*app);
   app->add_option("--output", arguments->output, "The folder to write to")->required()->option_text("FOLDER");
-  app->add_option("--format", arguments->format,
-                  "word2vec: words.vec and hashtags.vec in word2vec's text format; projector: .vectors.tsv and "
-                  ".metadata.tsv of both for the TensorBoard projector")
+  app->add_option(
+         "--format", arguments->format,
+         "word2vec: words.vec and hashtags.vec in word2vec's text format; projector: .vectors.tsv and "
+         ".metadata.tsv of both for the TensorBoard projector")
       ->check(CLI::IsMember({"word2vec", "projector"}))
       ->option_text("word2vec|projector (word2vec)");
   app->footer(
-      "Hashtags keep their '#', so that the two files of word2vec can be joined. White space in a name becomes U+2581. "
-      "Numbers have nine digits and give the same float32 back. With the cosine score the vectors have length 1.");
+      "Hashtags keep their '#', so that the two files of word2vec can be joined. White space in a name "
+      "becomes U+2581. "
+      "Numbers have nine digits and give the same float32 back. With the cosine score the vectors have "
+      "length 1.");
   return {app, [arguments] { return export_tables(*arguments); }};
 }
 

@@ -1,11 +1,10 @@
 #include <algorithm>
 #include <cmath>
+#include <fmt/format.h>
 #include <limits>
 #include <memory>
 #include <string>
 #include <vector>
-
-#include <fmt/format.h>
 
 #include "app/commands/command.h"
 #include "app/output.h"
@@ -43,7 +42,8 @@ std::uint32_t find_hashtag(const HashtagVocabulary& hashtags, const std::string&
   names.reserve(hashtags.size());
   for (std::uint32_t id = 0; id < hashtags.size(); ++id) names.push_back(hashtags[id].name);
   const auto near = nearest_name(name, names);
-  throw Error("the hashtag '" + query + "' is not in the run's table" + (near ? "; did you mean '#" + *near + "'?" : ""));
+  throw Error("the hashtag '" + query + "' is not in the run's table" +
+              (near ? "; did you mean '#" + *near + "'?" : ""));
 }
 
 std::vector<std::uint32_t> find_tokens(const TrainedModel& trained, const std::string& query) {
@@ -115,12 +115,14 @@ int neighbors(const Arguments& arguments) {
   score_all(query, table, dim, trained.threads, [&](std::size_t, std::span<const float> scores) {
     ranked = top_k(scores, arguments.top + own.size());
   });
-  std::erase_if(ranked, [&](const Ranked& row) { return std::find(own.begin(), own.end(), row.id) != own.end(); });
+  std::erase_if(ranked,
+                [&](const Ranked& row) { return std::find(own.begin(), own.end(), row.id) != own.end(); });
   if (ranked.size() > arguments.top) ranked.resize(arguments.top);
 
   Output output;
   for (const Ranked& row : ranked) {
-    const std::string name = of_hashtags ? "#" + trained.hashtags[row.id].name : trained.tokenizer->token(row.id);
+    const std::string name =
+        of_hashtags ? "#" + trained.hashtags[row.id].name : trained.tokenizer->token(row.id);
     output.write(fmt::format("{}\t{:.4f}\n", name, row.score));
   }
   output.flush();
@@ -139,7 +141,8 @@ Command add_neighbors(CLI::App& program) {
       ->check(CLI::IsMember({"hashtags", "words"}))
       ->option_text("hashtags|words (hashtags)");
   app->footer(
-      "One line each, 'name<tab>cosine', nearest first. Among hashtags a word is where a post of that word alone would "
+      "One line each, 'name<tab>cosine', nearest first. Among hashtags a word is where a post of that word "
+      "alone would "
       "be; among words it is its row of the word table (the sum of its tokens' rows, if it is several).");
   return {app, [arguments] { return neighbors(*arguments); }};
 }

@@ -1,11 +1,10 @@
 #include <cmath>
+#include <fmt/format.h>
 #include <limits>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
-
-#include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include "app/commands/command.h"
 #include "app/output.h"
@@ -55,7 +54,8 @@ int predict(const Arguments& arguments) {
       std::erase_if(ranked[post], [&](const Ranked& hashtag) { return hashtag.score < arguments.min_score; });
     });
     for (const auto& hashtags : ranked) {
-      output.write(arguments.json ? as_json(hashtags, trained.hashtags) : as_text(hashtags, trained.hashtags));
+      output.write(arguments.json ? as_json(hashtags, trained.hashtags)
+                                  : as_text(hashtags, trained.hashtags));
     }
     output.flush();
   }
@@ -66,18 +66,25 @@ int predict(const Arguments& arguments) {
 
 Command add_predict(CLI::App& program) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* app = program.add_subcommand("predict", "The best hashtags for each post: one line out for each line in");
+  CLI::App* app =
+      program.add_subcommand("predict", "The best hashtags for each post: one line out for each line in");
   arguments->run.add_to(*app);
-  app->add_option("--top", arguments->top, "Hashtags a post, at most")->check(CLI::Range(1, 1000000))->option_text("N (10)");
+  app->add_option("--top", arguments->top, "Hashtags a post, at most")
+      ->check(CLI::Range(1, 1000000))
+      ->option_text("N (10)");
   app->add_option("--posts", arguments->posts, "File of posts; - is standard input")->option_text("FILE (-)");
-  app->add_option("--min-score", arguments->min_score, "Leave out hashtags that score less")->option_text("X");
+  app->add_option("--min-score", arguments->min_score, "Leave out hashtags that score less")
+      ->option_text("X");
   app->add_flag("--json", arguments->json, "JSON instead of text");
   app->footer(
-      "Text: '#hashtag score', best first, with a tab between hashtags; an empty line if none reaches --min-score.\n"
+      "Text: '#hashtag score', best first, with a tab between hashtags; an empty line if none reaches "
+      "--min-score.\n"
       "JSON: {\"hashtags\":[{\"hashtag\":\"name\",\"score\":1.5},...]} with the score's full precision.\n"
-      "The score is what the model was trained by: the dot product of the post's and the hashtag's vector, or their "
+      "The score is what the model was trained by: the dot product of the post's and the hashtag's vector, "
+      "or their "
       "cosine. It orders the hashtags of a post and can be compared between posts, but is no probability.\n"
-      "Hashtags in the post are taken out before it is read, as in training. A post without a known word gets an answer, too.");
+      "Hashtags in the post are taken out before it is read, as in training. A post without a known word "
+      "gets an answer, too.");
   return {app, [arguments] { return predict(*arguments); }};
 }
 

@@ -1,10 +1,9 @@
+#include <fmt/format.h>
 #include <memory>
 #include <optional>
 #include <string>
 #include <system_error>
 #include <vector>
-
-#include <fmt/format.h>
 
 #include "app/commands/command.h"
 #include "app/experiment.h"
@@ -30,15 +29,17 @@ struct Arguments {
 void check_device(const Experiment& experiment) {
   const std::string& device = experiment.training.device;
   if (device.starts_with("cuda")) {
-    throw Error("training.device is \"" + device + "\", but this version of tagspace trains on the CPU only; allowed is "
+    throw Error("training.device is \"" + device +
+                "\", but this version of tagspace trains on the CPU only; allowed is "
                 "\"auto\" or \"cpu\"");
   }
 }
 
 // The word for the shell, quoted where it must be.
 std::string shell_word(const std::string& text) {
-  if (!text.empty() && text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+:,@%=") ==
-                           std::string::npos) {
+  if (!text.empty() &&
+      text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+:,@%=") ==
+          std::string::npos) {
     return text;
   }
   std::string quoted = "'";
@@ -53,16 +54,21 @@ void check_same_tables(const RunFolder& run, const PreparedData& data) {
   for (std::uint32_t id = 0; same && id < hashtags.size(); ++id) {
     same = hashtags[id].name == data.hashtags[id].name && hashtags[id].count == data.hashtags[id].count;
   }
-  if (!same) throw Error("cannot resume: the training posts give another hashtag table than the run's; have they changed?");
+  if (!same)
+    throw Error(
+        "cannot resume: the training posts give another hashtag table than the run's; have they changed?");
   const auto tokenizer = run.load_tokenizer();
   same = tokenizer->vocab_size() == data.tokenizer->vocab_size();
   for (std::uint32_t id = 0; same && id < tokenizer->vocab_size(); ++id) {
     same = tokenizer->token(id) == data.tokenizer->token(id);
   }
-  if (!same) throw Error("cannot resume: the training posts give another vocabulary than the run's; have they changed?");
+  if (!same)
+    throw Error(
+        "cannot resume: the training posts give another vocabulary than the run's; have they changed?");
 }
 
-// The experiment to resume: the run's own with the settings, or the file that was given, if it asks for the same model.
+// The experiment to resume: the run's own with the settings, or the file that was given, if it asks for the
+// same model.
 Experiment experiment_to_resume(const RunFolder& run, const Arguments& arguments) {
   Experiment experiment;
   std::error_code error;
@@ -87,10 +93,12 @@ int train(const Arguments& arguments) {
   std::filesystem::path output = arguments.output;
   std::error_code ignored;
   if (arguments.resume) {
-    const bool config_is_run = !arguments.config.empty() && std::filesystem::is_directory(arguments.config, ignored);
+    const bool config_is_run =
+        !arguments.config.empty() && std::filesystem::is_directory(arguments.config, ignored);
     if (output.empty()) {
       output = config_is_run ? arguments.config
-                             : std::filesystem::path("runs") / load_experiment(arguments.config, arguments.settings).name;
+                             : std::filesystem::path("runs") /
+                                   load_experiment(arguments.config, arguments.settings).name;
     }
     run.emplace(output);
     experiment = experiment_to_resume(*run, arguments);
@@ -130,14 +138,15 @@ int train(const Arguments& arguments) {
     Training training(experiment, data, *run, reporter, [&] { return stop.arrived(); });
     if (arguments.resume) training.resume();
     if (!training.run()) {
-      reporter.line(fmt::format("stopped after {} epochs and {} steps; go on with: tagspace train --resume --output {}",
-                                training.state().epochs, format_count(training.state().step), shown_output));
+      reporter.line(
+          fmt::format("stopped after {} epochs and {} steps; go on with: tagspace train --resume --output {}",
+                      training.state().epochs, format_count(training.state().step), shown_output));
       return 128 + stop.number();
     }
     const TrainingState& state = training.state();
     reporter.line(fmt::format("done: {} epochs in {}; the best was epoch {} with {} {:.4g}", state.epochs,
-                              format_seconds(state.seconds), state.best_epoch, to_string(experiment.training.metric),
-                              state.best.value_or(0)));
+                              format_seconds(state.seconds), state.best_epoch,
+                              to_string(experiment.training.metric), state.best.value_or(0)));
   } catch (const Error& error) {
     reporter.log_only(std::string("error: ") + error.what());
     throw;
@@ -153,19 +162,25 @@ int train(const Arguments& arguments) {
 Command add_train(CLI::App& program) {
   auto arguments = std::make_shared<Arguments>();
   CLI::App* app = program.add_subcommand("train", "Train a model from an experiment file");
-  CLI::Option* config = app->add_option("CONFIG", arguments->config, "The experiment file (JSON); with --resume it may be left out");
+  CLI::Option* config = app->add_option("CONFIG", arguments->config,
+                                        "The experiment file (JSON); with --resume it may be left out");
   app->add_option("--set", arguments->settings,
-                  "Change one setting of the experiment, as in --set loss.margin=0.2; null puts the default back. May be repeated.")
+                  "Change one setting of the experiment, as in --set loss.margin=0.2; null puts the default "
+                  "back. May be repeated.")
       ->option_text("KEY=VALUE")
       ->allow_extra_args(false);
-  CLI::Option* output = app->add_option("--output", arguments->output, "The run folder to make (runs/NAME)")->option_text("RUN");
-  app->add_flag("--resume", arguments->resume, "Go on with the training of the run folder, where it was stopped");
+  CLI::Option* output = app->add_option("--output", arguments->output, "The run folder to make (runs/NAME)")
+                            ->option_text("RUN");
+  app->add_flag("--resume", arguments->resume,
+                "Go on with the training of the run folder, where it was stopped");
   app->add_option("--threads", arguments->threads, "Short for --set training.threads=N")
       ->check(CLI::Range(0, 1024))
       ->option_text("N");
   app->footer(
-      "Ctrl-C stops after the current step, keeps a checkpoint and prints the command that goes on from it; the exit status is "
-      "then 130 (143 for SIGTERM). A resumed training ends with exactly the model that an uninterrupted one would have.");
+      "Ctrl-C stops after the current step, keeps a checkpoint and prints the command that goes on from it; "
+      "the exit status is "
+      "then 130 (143 for SIGTERM). A resumed training ends with exactly the model that an uninterrupted one "
+      "would have.");
   app->final_callback([=] {
     if (config->count() > 0 || (arguments->resume && output->count() > 0)) return;
     throw CLI::RequiredError(arguments->resume ? "CONFIG or --output" : "CONFIG");

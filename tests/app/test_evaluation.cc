@@ -1,8 +1,7 @@
+#include <gtest/gtest.h>
 #include <string>
 #include <utility>
 #include <vector>
-
-#include <gtest/gtest.h>
 
 #include "app/evaluation.h"
 
@@ -36,7 +35,8 @@ TEST(Evaluation, GroupsCoverTheTableInThirds) {
 }
 
 TEST(Evaluation, WordsOfThePostThatAreHashtags) {
-  const HashtagVocabulary table = vocabulary({{"cats", 9}, {"dogs", 8}, {"new_york", 7}, {"m\xC3\xBCnchen", 5}});
+  const HashtagVocabulary table =
+      vocabulary({{"cats", 9}, {"dogs", 8}, {"new_york", 7}, {"m\xC3\xBCnchen", 5}});
   const Post post = parse_post("My Dogs chase cats and CATS in M\xC3\xBCnchen, not #new_york", false);
   EXPECT_EQ(hashtags_among_words(post, table), (std::vector<std::uint32_t>{0, 1, 3}));
   EXPECT_TRUE(hashtags_among_words(parse_post("", true), table).empty());
@@ -91,7 +91,8 @@ TEST(Evaluation, FiguresByHand) {
   EXPECT_EQ(json["by_frequency"]["rare"]["predictions"], 2);
   EXPECT_EQ(json["by_frequency"]["rare"]["precision_at_1"], 0.5);
   const std::string text = evaluation.to_table("a model");
-  EXPECT_NE(text.find("a model                    50.00  100.00         2.0   0.7500\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("a model                    50.00  100.00         2.0   0.7500\n"), std::string::npos)
+      << text;
 }
 
 TEST(Evaluation, TiesCountAgainstTheModel) {

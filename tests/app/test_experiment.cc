@@ -1,12 +1,11 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <gtest/gtest.h>
 #include <regex>
 #include <string>
-#include <vector>
-
-#include <gtest/gtest.h>
 #include <unistd.h>
+#include <vector>
 
 #include "app/experiment.h"
 #include "base/error.h"
@@ -132,34 +131,53 @@ TEST(Experiment, ErrorsNameFileKeyFoundAndAllowed) {
     Json document;
     const char* message;
   } kCases[] = {
-      {with("loss.margin", "big"), R"('c.json': loss.margin: found "big" (text), allowed is a number from 0 to 1000)"},
+      {with("loss.margin", "big"),
+       R"('c.json': loss.margin: found "big" (text), allowed is a number from 0 to 1000)"},
       {with("loss.margin", -1), "'c.json': loss.margin: found -1, allowed is a number from 0 to 1000"},
       {with("loss.margin", nullptr), "'c.json': loss.margin: found null, allowed is a number from 0 to 1000"},
       {with("loss", 3), "'c.json': loss: found 3, allowed is a section in braces, {...}"},
-      {with("loss.margin", {{"a", 1}}), "'c.json': loss.margin: found a section, allowed is a number from 0 to 1000"},
-      {with("encoder.dim", {1, 2}), "'c.json': encoder.dim: found a list, allowed is a whole number from 1 to 8192"},
+      {with("loss.margin", {{"a", 1}}),
+       "'c.json': loss.margin: found a section, allowed is a number from 0 to 1000"},
+      {with("encoder.dim", {1, 2}),
+       "'c.json': encoder.dim: found a list, allowed is a whole number from 1 to 8192"},
       {with("encoder.dim", 0), "'c.json': encoder.dim: found 0, allowed is a whole number from 1 to 8192"},
-      {with("encoder.dim", 1.5), "'c.json': encoder.dim: found 1.5, allowed is a whole number from 1 to 8192"},
-      {with("encoder.dim", 8193), "'c.json': encoder.dim: found 8193, allowed is a whole number from 1 to 8192"},
-      {with("encoder.dim", true), "'c.json': encoder.dim: found true, allowed is a whole number from 1 to 8192"},
-      {with("encoder.type", "rnn"), R"('c.json': encoder.type: found "rnn" (text), allowed is "cnn" or "bag")"},
-      {with("encoder.dropout", 1), "'c.json': encoder.dropout: found 1, allowed is a number from 0 to below 1"},
-      {with("encoder.dropout", 0.9999999999), "'c.json': encoder.dropout: found 0.9999999999, allowed is a number from 0 to below 1"},
-      {with("optimizer.learning_rate", 0), "'c.json': optimizer.learning_rate: found 0, allowed is a number above 0 and at most 1000"},
-      {with("optimizer.learning_rate", 1e-60), "'c.json': optimizer.learning_rate: found 1e-60, allowed is a number above 0 and at most 1000"},
-      {with("tokenizer.lowercase", "yes"), R"('c.json': tokenizer.lowercase: found "yes" (text), allowed is true or false)"},
-      {with("training.device", "gpu"), R"('c.json': training.device: found "gpu" (text), allowed is "auto", "cpu", "cuda" or "cuda:N")"},
+      {with("encoder.dim", 1.5),
+       "'c.json': encoder.dim: found 1.5, allowed is a whole number from 1 to 8192"},
+      {with("encoder.dim", 8193),
+       "'c.json': encoder.dim: found 8193, allowed is a whole number from 1 to 8192"},
+      {with("encoder.dim", true),
+       "'c.json': encoder.dim: found true, allowed is a whole number from 1 to 8192"},
+      {with("encoder.type", "rnn"),
+       R"('c.json': encoder.type: found "rnn" (text), allowed is "cnn" or "bag")"},
+      {with("encoder.dropout", 1),
+       "'c.json': encoder.dropout: found 1, allowed is a number from 0 to below 1"},
+      {with("encoder.dropout", 0.9999999999),
+       "'c.json': encoder.dropout: found 0.9999999999, allowed is a number from 0 to below 1"},
+      {with("optimizer.learning_rate", 0),
+       "'c.json': optimizer.learning_rate: found 0, allowed is a number above 0 and at most 1000"},
+      {with("optimizer.learning_rate", 1e-60),
+       "'c.json': optimizer.learning_rate: found 1e-60, allowed is a number above 0 and at most 1000"},
+      {with("tokenizer.lowercase", "yes"),
+       R"('c.json': tokenizer.lowercase: found "yes" (text), allowed is true or false)"},
+      {with("training.device", "gpu"),
+       R"('c.json': training.device: found "gpu" (text), allowed is "auto", "cpu", "cuda" or "cuda:N")"},
       {with("data.train", ""), R"('c.json': data.train: found "" (text), allowed is a path)"},
-      {with("data.train", std::string("a\0b", 3)), R"('c.json': data.train: found "a\u0000b" (text), allowed is a path)"},
-      {with("name", "../x"), R"('c.json': name: found "../x" (text), allowed is letters, digits, '.', '_' and '-', at most 100, the first a letter or digit)"},
+      {with("data.train", std::string("a\0b", 3)),
+       R"('c.json': data.train: found "a\u0000b" (text), allowed is a path)"},
+      {with("name", "../x"),
+       R"('c.json': name: found "../x" (text), allowed is letters, digits, '.', '_' and '-', at most 100, the first a letter or digit)"},
       {with("$schema", 3), "'c.json': $schema: found 3, allowed is the schema's address"},
       {with("loss.margn", 1), "'c.json': loss.margn: unknown key; did you mean loss.margin?"},
       {with("margin", 1), "'c.json': margin: unknown key; did you mean loss.margin?"},
       {with("optimzer", Json::object()), "'c.json': optimzer: unknown key; did you mean optimizer?"},
-      {with("loss.zzzzzzzz", 1), "'c.json': loss.zzzzzzzz: unknown key; known here: type, score, margin, max_tries, rank_weight"},
-      {Json{{"loss.margin", 1}}, R"('c.json': loss.margin: unknown key; sections are written as objects, "loss": {"margin": 0.2})"},
+      {with("loss.zzzzzzzz", 1),
+       "'c.json': loss.zzzzzzzz: unknown key; known here: type, score, margin, max_tries, rank_weight"},
+      {Json{{"loss.margin", 1}},
+       R"('c.json': loss.margin: unknown key; sections are written as objects, "loss": {"margin": 0.2})"},
       {Json{{"name", "x"}}, "'c.json': data.train is missing; a path is needed"},
-      {Json::object(), "'c.json': name is missing; letters, digits, '.', '_' and '-', at most 100, the first a letter or digit is needed"},
+      {Json::object(),
+       "'c.json': name is missing; letters, digits, '.', '_' and '-', at most 100, the first a letter or "
+       "digit is needed"},
       {Json::array(), "'c.json': found a list, allowed is an object, {...}"},
   };
   for (const auto& test : kCases) {
@@ -171,44 +189,56 @@ TEST(Experiment, KeysOutOfPlaceAreErrors) {
   Json bag = with("encoder.type", "bag");
   EXPECT_EQ(error_of(bag), "");
   bag["encoder"]["window"] = 5;
-  EXPECT_EQ(error_of(bag), R"('c.json': encoder.window: allowed only where encoder.type is "cnn", but it is "bag")");
+  EXPECT_EQ(error_of(bag),
+            R"('c.json': encoder.window: allowed only where encoder.type is "cnn", but it is "bag")");
   bag["encoder"].erase("window");
   bag["training"]["bag_epochs"] = 2;
-  EXPECT_EQ(error_of(bag), R"('c.json': training.bag_epochs: allowed only where encoder.type is "cnn", but it is "bag")");
+  EXPECT_EQ(error_of(bag),
+            R"('c.json': training.bag_epochs: allowed only where encoder.type is "cnn", but it is "bag")");
 
-  EXPECT_EQ(error_of(with("tokenizer.min_count", 3)),
-            R"('c.json': tokenizer.min_count: allowed only where tokenizer.type is "word", but it is "sentencepiece")");
+  EXPECT_EQ(
+      error_of(with("tokenizer.min_count", 3)),
+      R"('c.json': tokenizer.min_count: allowed only where tokenizer.type is "word", but it is "sentencepiece")");
   Json model = with("tokenizer.model", "m.model");
   EXPECT_EQ(error_of(model), "");
   model["tokenizer"]["vocab_size"] = 100;
-  EXPECT_EQ(error_of(model), R"('c.json': tokenizer.vocab_size: allowed only where tokenizer.model is "", but it is "m.model")");
+  EXPECT_EQ(
+      error_of(model),
+      R"('c.json': tokenizer.vocab_size: allowed only where tokenizer.model is "", but it is "m.model")");
 }
 
 TEST(Experiment, WholeNumbersMustBeWrittenAsSuch) {
   EXPECT_EQ(error_of(std::string(R"({"name":"x","seed":1e3,"data":{"train":"a","valid":"b"}})")),
             "'c.json': seed: found 1000.0, allowed is a whole number from 0 to 9007199254740991");
-  EXPECT_EQ(error_of(std::string(R"({"name":"x","seed":18446744073709551615,"data":{"train":"a","valid":"b"}})")),
-            "'c.json': seed: found 18446744073709551615, allowed is a whole number from 0 to 9007199254740991");
-  EXPECT_NE(error_of(std::string(R"({"name":"x","seed":99999999999999999999999,"data":{"train":"a","valid":"b"}})")), "");
+  EXPECT_EQ(
+      error_of(std::string(R"({"name":"x","seed":18446744073709551615,"data":{"train":"a","valid":"b"}})")),
+      "'c.json': seed: found 18446744073709551615, allowed is a whole number from 0 to 9007199254740991");
+  EXPECT_NE(error_of(std::string(
+                R"({"name":"x","seed":99999999999999999999999,"data":{"train":"a","valid":"b"}})")),
+            "");
 }
 
 TEST(Experiment, BrokenJsonNamesLineAndColumn) {
-  EXPECT_TRUE(error_of(std::string("{\n  \"name\": \"x\",\n}")).starts_with("c.json:3:1: ")) << error_of(std::string("{\n  \"name\": \"x\",\n}"));
+  EXPECT_TRUE(error_of(std::string("{\n  \"name\": \"x\",\n}")).starts_with("c.json:3:1: "))
+      << error_of(std::string("{\n  \"name\": \"x\",\n}"));
   EXPECT_TRUE(error_of(std::string("")).starts_with("c.json:1:1: ")) << error_of(std::string(""));
-  EXPECT_TRUE(error_of(std::string("{\"name\": NaN}")).starts_with("c.json:1:")) << error_of(std::string("{\"name\": NaN}"));
+  EXPECT_TRUE(error_of(std::string("{\"name\": NaN}")).starts_with("c.json:1:"))
+      << error_of(std::string("{\"name\": NaN}"));
   EXPECT_TRUE(error_of(std::string("{\"name\": \"\xff\"}")).starts_with("c.json:1:"));
   EXPECT_TRUE(error_of(std::string("{} {}")).starts_with("c.json:1:"));
   EXPECT_NE(error_of(std::string("{\"seed\": 1e999}")).find("c.json"), std::string::npos);
-  EXPECT_EQ(error_of(std::string(R"({"loss":{"margin":1,"margin":2}})")), "'c.json': loss.margin: the key stands there twice");
-  EXPECT_EQ(error_of(std::string(R"({"loss":{"type":"warp"},"loss":{}})")), "'c.json': loss: the key stands there twice");
+  EXPECT_EQ(error_of(std::string(R"({"loss":{"margin":1,"margin":2}})")),
+            "'c.json': loss.margin: the key stands there twice");
+  EXPECT_EQ(error_of(std::string(R"({"loss":{"type":"warp"},"loss":{}})")),
+            "'c.json': loss: the key stands there twice");
 }
 
 TEST(Experiment, SettingsReplaceValues) {
   Json document = with("encoder.filters", 7);
   ValueOrigins origins;
-  for (const char* setting : {"loss.margin=0.5", "name=other", "data.train=/a b/c=d.txt", "tokenizer.type=word",
-                              "training.early_stopping.patience=9", "encoder.filters=null", "encoder.window=null",
-                              "optimizer.max_norm=null"}) {
+  for (const char* setting : {"loss.margin=0.5", "name=other", "data.train=/a b/c=d.txt",
+                              "tokenizer.type=word", "training.early_stopping.patience=9",
+                              "encoder.filters=null", "encoder.window=null", "optimizer.max_norm=null"}) {
     apply_setting(document, setting, origins);
   }
   const Experiment experiment = experiment_from_json(document, "c.json", origins);
@@ -221,10 +251,13 @@ TEST(Experiment, SettingsReplaceValues) {
 }
 
 TEST(Experiment, ErrorsInSettingsNameTheArgument) {
-  EXPECT_EQ(error_of(kSmallest, {"loss.margin=big"}), R"(--set loss.margin=big: found "big" (text), allowed is a number from 0 to 1000)");
-  EXPECT_EQ(error_of(kSmallest, {"loss.margn=1"}), "--set loss.margn=1: unknown key; did you mean loss.margin?");
+  EXPECT_EQ(error_of(kSmallest, {"loss.margin=big"}),
+            R"(--set loss.margin=big: found "big" (text), allowed is a number from 0 to 1000)");
+  EXPECT_EQ(error_of(kSmallest, {"loss.margn=1"}),
+            "--set loss.margn=1: unknown key; did you mean loss.margin?");
   EXPECT_EQ(error_of(kSmallest, {"loss=1"}), "--set loss=1: loss is a section; set one of its keys");
-  EXPECT_EQ(error_of(kSmallest, {"loss.margin"}), "--set loss.margin: found no key=value, as in loss.margin=0.2");
+  EXPECT_EQ(error_of(kSmallest, {"loss.margin"}),
+            "--set loss.margin: found no key=value, as in loss.margin=0.2");
   EXPECT_EQ(error_of(kSmallest, {"=1"}), "--set =1: found no key=value, as in loss.margin=0.2");
   EXPECT_EQ(error_of(kSmallest, {"encoder.type=bag", "encoder.window=3"}),
             R"(--set encoder.window=3: allowed only where encoder.type is "cnn", but it is "bag")");
@@ -234,13 +267,15 @@ TEST(Experiment, ErrorsInSettingsNameTheArgument) {
 }
 
 TEST(Experiment, CompleteCopyReadsBackAsTheSame) {
-  for (const Json& document : {kSmallest, with("encoder.type", "bag"), with("tokenizer.type", "word"), with("tokenizer.model", "m"),
-                               with("optimizer.learning_rate", 0.3), with("loss.margin", 0.123456789)}) {
+  for (const Json& document :
+       {kSmallest, with("encoder.type", "bag"), with("tokenizer.type", "word"), with("tokenizer.model", "m"),
+        with("optimizer.learning_rate", 0.3), with("loss.margin", 0.123456789)}) {
     const Json complete = experiment_to_json(experiment_from_json(document, "c.json"));
     EXPECT_EQ(experiment_to_json(experiment_from_json(complete, "c.json")), complete);
   }
   // 0.1F is written as a person writes it.
-  EXPECT_NE(experiment_to_json(experiment_from_json(kSmallest, "c.json")).dump().find("\"margin\":0.1,"), std::string::npos);
+  EXPECT_NE(experiment_to_json(experiment_from_json(kSmallest, "c.json")).dump().find("\"margin\":0.1,"),
+            std::string::npos);
 }
 
 TEST(Experiment, DifferencesThatMatterAreFound) {
@@ -274,7 +309,8 @@ TEST(Experiment, ShippedConfigsAreFine) {
 }
 
 TEST(Experiment, ShippedSchemaIsTheProgramsOwn) {
-  EXPECT_EQ(read_file(std::filesystem::path(TAGSPACE_CONFIGS) / "experiment.schema.json"), experiment_schema().dump(2) + "\n")
+  EXPECT_EQ(read_file(std::filesystem::path(TAGSPACE_CONFIGS) / "experiment.schema.json"),
+            experiment_schema().dump(2) + "\n")
       << "write it anew: tagspace schema > configs/experiment.schema.json";
 }
 
@@ -285,7 +321,8 @@ TEST(Experiment, ReferenceNamesEveryKey) {
   }
 }
 
-// ------------------------------------------------------------------- the schema and the parser allow the same
+// ------------------------------------------------------------------- the schema and the parser allow the
+// same
 
 // The part of JSON Schema that experiment_schema() uses, and nothing else: an unknown word of it fails.
 bool schema_accepts(const Json& schema, const Json& value) {
@@ -312,14 +349,17 @@ bool schema_accepts(const Json& schema, const Json& value) {
     } else if (word == "exclusiveMaximum") {
       fine = !value.is_number() || value.get<double>() < rule.get<double>();
     } else if (word == "pattern") {
-      fine = !value.is_string() || std::regex_search(value.get<std::string>(), std::regex(rule.get<std::string>()));
+      fine = !value.is_string() ||
+             std::regex_search(value.get<std::string>(), std::regex(rule.get<std::string>()));
     } else if (word == "minLength") {
       fine = !value.is_string() || value.get<std::string>().size() >= rule.get<std::size_t>();
     } else if (word == "required") {
-      for (const Json& key : rule) fine = fine && (!value.is_object() || value.contains(key.get<std::string>()));
+      for (const Json& key : rule)
+        fine = fine && (!value.is_object() || value.contains(key.get<std::string>()));
     } else if (word == "properties") {
       if (!value.is_object()) continue;
-      for (const auto& [key, child] : rule.items()) fine = fine && (!value.contains(key) || schema_accepts(child, value[key]));
+      for (const auto& [key, child] : rule.items())
+        fine = fine && (!value.contains(key) || schema_accepts(child, value[key]));
     } else if (word == "additionalProperties") {
       if (!value.is_object()) continue;
       for (const auto& [key, child] : value.items()) fine = fine && schema.at("properties").contains(key);
@@ -328,7 +368,9 @@ bool schema_accepts(const Json& schema, const Json& value) {
     } else if (word == "if") {
       fine = !schema_accepts(rule, value) || schema_accepts(schema.at("then"), value);
     } else {
-      EXPECT_TRUE(word == "then" || word == "description" || word == "default" || word == "$schema" || word == "title") << word;
+      EXPECT_TRUE(word == "then" || word == "description" || word == "default" || word == "$schema" ||
+                  word == "title")
+          << word;
     }
     if (!fine) return false;
   }
@@ -338,8 +380,9 @@ bool schema_accepts(const Json& schema, const Json& value) {
 TEST(Experiment, SchemaAndParserAllowTheSame) {
   const Json schema = experiment_schema();
   ASSERT_TRUE(schema_accepts(schema, kSmallest));
-  std::vector<Json> values = {nullptr, true, "", "x", "cnn", "bag", "word", "cuda:1", Json::array(), Json::object(), -1, 0, 0.5,
-                              1, 2, 64, 65537, 1e-30, 1e12, 9007199254740992ULL};
+  std::vector<Json> values = {
+      nullptr, true, "",  "x", "cnn", "bag", "word", "cuda:1", Json::array(), Json::object(),
+      -1,      0,    0.5, 1,   2,     64,    65537,  1e-30,    1e12,          9007199254740992ULL};
   std::vector<std::string> paths = {"loss", "training.early_stopping", "nonsense", "loss.nonsense"};
   for (const Option& option : experiment_options()) {
     paths.push_back(option.path);
@@ -349,7 +392,8 @@ TEST(Experiment, SchemaAndParserAllowTheSame) {
     }
     for (const std::string& choice : option.choices) values.emplace_back(choice);
   }
-  const std::vector<Json> bases = {kSmallest, with("encoder.type", "bag"), with("tokenizer.type", "word"), with("tokenizer.model", "m")};
+  const std::vector<Json> bases = {kSmallest, with("encoder.type", "bag"), with("tokenizer.type", "word"),
+                                   with("tokenizer.model", "m")};
   std::size_t accepted = 0;
   for (const Json& base : bases) {
     for (const std::string& path : paths) {
@@ -389,14 +433,17 @@ TEST(Experiment, EveryOptionRefusesWrongTypesAndItsNeighboursOutOfRange) {
       std::replace(pointer.begin(), pointer.end(), '.', '/');
       document[Json::json_pointer(pointer)] = value;
       const std::string error = error_of(document);
-      return error.starts_with("'c.json': " + option.path + ": found ") && error.find("allowed is " + option.allowed()) != std::string::npos;
+      return error.starts_with("'c.json': " + option.path + ": found ") &&
+             error.find("allowed is " + option.allowed()) != std::string::npos;
     };
     EXPECT_TRUE(refuses(nullptr));
     EXPECT_TRUE(refuses(Json::array()));
     EXPECT_TRUE(refuses(Json::object()));
     switch (option.kind) {
       case Option::Kind::text:
-      case Option::Kind::choice: EXPECT_TRUE(refuses("no such thing!")); [[fallthrough]];
+      case Option::Kind::choice:
+        EXPECT_TRUE(refuses("no such thing!"));
+        [[fallthrough]];
       case Option::Kind::path:
         EXPECT_TRUE(refuses(3));
         EXPECT_TRUE(refuses(true));

@@ -1,10 +1,8 @@
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <csignal>
-#include <string>
-
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <string>
+#include <unistd.h>
 
 #include "app/output.h"
 #include "app/stop_signal.h"

@@ -1,7 +1,6 @@
 #include <chrono>
-#include <string>
-
 #include <gtest/gtest.h>
+#include <string>
 
 #include "app/progress.h"
 
@@ -40,18 +39,21 @@ TEST(Progress, Numbers) {
 }
 
 TEST(Progress, TextSaysEverything) {
-  EXPECT_EQ(progress_text(example()),
-            "cnn epoch 3/20: 42 %, 31,200 posts/s, loss 0.5123, violators 83.1 %, mean tries 12.3, 2:10 left");
+  EXPECT_EQ(
+      progress_text(example()),
+      "cnn epoch 3/20: 42 %, 31,200 posts/s, loss 0.5123, violators 83.1 %, mean tries 12.3, 2:10 left");
 }
 
 TEST(Progress, BarFitsEveryWidth) {
   const ProgressView view = example();
   for (std::size_t width = 0; width <= 200; ++width) EXPECT_LE(progress_bar(view, width).size(), width);
   EXPECT_EQ(progress_bar(view, 200),
-            "cnn epoch 3/20  [############..................]   42 %  2:10 left  31,200 posts/s  loss 0.5123  violators 83 %  "
+            "cnn epoch 3/20  [############..................]   42 %  2:10 left  31,200 posts/s  loss 0.5123 "
+            " violators 83 %  "
             "tries 12.3");
   // The bar gives way before the facts do.
-  EXPECT_EQ(progress_bar(view, 85), "cnn epoch 3/20   42 %  2:10 left  31,200 posts/s  loss 0.5123  violators 83 %");
+  EXPECT_EQ(progress_bar(view, 85),
+            "cnn epoch 3/20   42 %  2:10 left  31,200 posts/s  loss 0.5123  violators 83 %");
   EXPECT_EQ(progress_bar(view, 14), "cnn epoch 3/20");
 }
 
@@ -74,13 +76,15 @@ TEST(Progress, RecentStatisticsForgetThePast) {
   recent.describe(view, at(1));
   EXPECT_EQ(view.posts_per_second, 0);
   // For a minute ten posts a second with loss 1, then for a minute twenty with loss 3.
-  for (int second = 1; second <= 60; ++second) recent.add({.posts = 10, .violators = 10, .tries = 20, .loss = 10}, at(second));
+  for (int second = 1; second <= 60; ++second)
+    recent.add({.posts = 10, .violators = 10, .tries = 20, .loss = 10}, at(second));
   recent.describe(view, at(60));
   EXPECT_NEAR(view.posts_per_second, 10, 1.5);
   EXPECT_EQ(view.loss, 1);
   EXPECT_EQ(view.violator_share, 1);
   EXPECT_EQ(view.mean_tries, 2);
-  for (int second = 61; second <= 120; ++second) recent.add({.posts = 20, .violators = 5, .tries = 20, .loss = 60}, at(second));
+  for (int second = 61; second <= 120; ++second)
+    recent.add({.posts = 20, .violators = 5, .tries = 20, .loss = 60}, at(second));
   recent.describe(view, at(120));
   EXPECT_NEAR(view.posts_per_second, 20, 3);
   EXPECT_EQ(view.loss, 3);

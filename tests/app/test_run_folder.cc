@@ -1,10 +1,8 @@
-#include <unistd.h>
-
 #include <filesystem>
-#include <string>
-#include <vector>
-
 #include <gtest/gtest.h>
+#include <string>
+#include <unistd.h>
+#include <vector>
 
 #include "app/run_folder.h"
 #include "app/training.h"
@@ -94,15 +92,17 @@ TEST_F(RunFolderTest, ErrorsNameTheFile) {
   const auto run = folder_ / "run";
   EXPECT_EQ(error_of_opening(run), "there is no run folder '" + run.string() + "'");
   std::filesystem::create_directory(run);
-  EXPECT_EQ(error_of_opening(run), "'" + run.string() + "' is no run folder of tagspace: it has no config.json");
+  EXPECT_EQ(error_of_opening(run),
+            "'" + run.string() + "' is no run folder of tagspace: it has no config.json");
   std::filesystem::remove(run);
   (void)RunFolder::create(run, experiment_, *tokenizer_, hashtags_);
   EXPECT_EQ(error_of_opening(run), "");
 
   const std::string config = read_file(run / "config.json");
   write_file(run / "config.json", "{\"format\": 2, \"a key of the future\": 1}");
-  EXPECT_EQ(error_of_opening(run), "the run folder '" + run.string() +
-                                       "' has format 2, but this program reads formats up to 1; use a newer version of tagspace");
+  EXPECT_EQ(error_of_opening(run),
+            "the run folder '" + run.string() +
+                "' has format 2, but this program reads formats up to 1; use a newer version of tagspace");
   write_file(run / "config.json", "{}");
   EXPECT_NE(error_of_opening(run).find("config.json"), std::string::npos);
   write_file(run / "config.json", config.substr(0, config.size() / 2));

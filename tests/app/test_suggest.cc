@@ -1,7 +1,6 @@
+#include <gtest/gtest.h>
 #include <string>
 #include <vector>
-
-#include <gtest/gtest.h>
 
 #include "app/suggest.h"
 

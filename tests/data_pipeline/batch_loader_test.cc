@@ -114,10 +114,19 @@ TEST_F(BatchLoaderTest, TheOrderDependsOnSeedAndEpochAlone) {
 // Numbers of a second implementation, in Python: another compiler or library must not change what a seed
 // means.
 TEST_F(BatchLoaderTest, TheOrderIsTheSameEverywhere) {
-  const Corpus data = corpus(1000);
-  BatchLoader loader(data, {.batch_size = 1000, .seed = 1});
-  const Order order = epoch(loader, 0);
-  EXPECT_EQ(Order(order.begin(), order.begin() + 6), (Order{328, 486, 652, 911, 539, 978}));
+  const auto part = [](const Order& order, std::size_t begin, std::size_t count) {
+    return Order(order.begin() + static_cast<std::ptrdiff_t>(begin),
+                 order.begin() + static_cast<std::ptrdiff_t>(begin + count));
+  };
+  const Corpus small = corpus(1000);
+  BatchLoader one_window(small, {.batch_size = 1000, .seed = 1});
+  EXPECT_EQ(part(epoch(one_window, 0), 0, 6), (Order{328, 486, 652, 911, 539, 978}));
+  const Corpus large = corpus(200001);
+  BatchLoader windows(large, {.batch_size = 1000, .seed = 1});
+  const Order order = epoch(windows, 1);
+  EXPECT_EQ(part(order, 0, 3), (Order{133427, 137349, 188044}));
+  EXPECT_EQ(part(order, 131072, 3), (Order{71499, 100535, 105344}));
+  EXPECT_EQ(part(order, 199998, 3), (Order{183883, 162869, 183935}));
 }
 
 TEST_F(BatchLoaderTest, BeginsInTheMiddleOfAnEpoch) {

@@ -185,7 +185,7 @@ TEST_F(CorpusTest, OffsetsThatGoBackwardsAreFoundBehindARightChecksum) {
   write();
   std::string bytes = read_file(path_);
   constexpr std::size_t kHeader = 72;
-  const std::size_t offsets = kHeader + 4 * 8;  // four tokens, three hashtags, padding
+  const std::size_t offsets = kHeader + std::size_t{4} * 8;  // four tokens, three hashtags, padding
   ASSERT_EQ(bytes[offsets + 8], 3);
   bytes[offsets + 8] = 4;  // 0 4 3 4
   Checksum checksum;

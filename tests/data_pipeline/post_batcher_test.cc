@@ -1,7 +1,7 @@
 #include "data_pipeline/post_batcher.h"
 
 #include <atomic>
-#include <cstdio>
+#include <fstream>
 #include <gtest/gtest.h>
 #include <string>
 #include <sys/stat.h>
@@ -114,13 +114,11 @@ TEST_F(PostBatcherTest, AnswersALineWithoutWaitingForMore) {
   ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
   std::atomic<int> answered = 0;
   std::jthread typist([&] {
-    FILE* pipe = std::fopen(path.c_str(), "w");
+    std::ofstream pipe(path);
     for (int i = 0; i < 3; ++i) {
-      std::fputs(i == 1 ? "a\nb\n" : "c\n", pipe);
-      std::fflush(pipe);
+      pipe << (i == 1 ? "a\nb\n" : "c\n") << std::flush;
       while (answered <= i) std::this_thread::yield();
     }
-    std::fclose(pipe);
   });
   PostReader reader(path, true);
   PostBatcher batcher(reader, *tokenizer_, hashtags_, 4);

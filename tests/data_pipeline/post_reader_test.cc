@@ -1,4 +1,5 @@
 #include <atomic>
+#include <fstream>
 #include <gtest/gtest.h>
 #include <string>
 #include <sys/stat.h>
@@ -84,7 +85,8 @@ TEST_P(Packings, ManyLinesAndALongOneArriveWhole) {
   std::string file;
   std::string expected;
   for (int i = 0; i < 50000; ++i) file += "line " + std::to_string(i) + "\n";
-  const std::string long_line(10000000, 'x');
+  std::string long_line;
+  long_line.resize(10000000, 'x');
   file += long_line + "\nend\n";
   const auto path = folder_.file(std::string("posts.txt") + GetParam().suffix, GetParam().pack(file));
   PostReader reader(path, true);
@@ -124,6 +126,28 @@ TEST_F(PostReaderTest, LineEndsMayBeMixed) {
   const auto posts =
       read_all(folder_.file("a.txt", "\xEF\xBB\xBFone\r\ntwo\n\r\nthree \xEF\xBB\xBF\r\r\nfour\r"));
   EXPECT_EQ(texts_of(posts), (Names{"one", "two", "", "three", "four"}));
+}
+
+TEST_F(PostReaderTest, FilesPutEndToEndMayHaveMarksInside) {
+  const std::string part = "\xEF\xBB\xBF{\"text\": \"a\"}\n";
+  EXPECT_EQ(texts_of(read_all(folder_.file("a.jsonl", part + part))), (Names{"a", "a"}));
+}
+
+// The end of the compressed bytes is reached before the text of the last block was fetched.
+TEST_F(PostReaderTest, ZstdBlocksMayHaveAnySize) {
+  const std::string text(100000, 'x');
+  std::string bytes(10000, '\0');
+  ZSTD_CCtx* context = ZSTD_createCCtx();
+  ZSTD_outBuffer out{bytes.data(), bytes.size(), 0};
+  for (int block = 0; block < 3; ++block) {
+    ZSTD_inBuffer in{text.data(), text.size(), 0};
+    ASSERT_EQ(ZSTD_compressStream2(context, &out, &in, block < 2 ? ZSTD_e_flush : ZSTD_e_end), 0U);
+  }
+  ZSTD_freeCCtx(context);
+  bytes.resize(out.pos);
+  const auto posts = read_all(folder_.file("a.zst", bytes));
+  ASSERT_EQ(posts.size(), 1U);
+  EXPECT_EQ(posts[0].text.size(), 300000U);
 }
 
 TEST_F(PostReaderTest, CompressionIsKnownByTheBytesNotTheName) {
@@ -229,13 +253,12 @@ TEST_F(PostReaderTest, LinesAreThereWhenSomeoneSentThem) {
   ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
   std::atomic<int> step = 0;
   std::jthread writer([&] {
-    FILE* pipe = std::fopen(path.c_str(), "w");
-    std::fputs("first\nsecond\nthi", pipe);
-    std::fflush(pipe);
+    std::ofstream pipe(path);
+    pipe << "first\nsecond\nthi" << std::flush;
     step = 1;
     while (step != 2) std::this_thread::yield();
-    std::fputs("rd\n", pipe);
-    std::fclose(pipe);
+    pipe << "rd\n";
+    pipe.close();
     step = 3;
   });
   PostReader reader(path, true);

@@ -256,6 +256,7 @@ TEST_P(BothTokenizers, EncodeOnManyThreads) {
   std::atomic<int> wrong = 0;
   {
     std::vector<std::jthread> threads;
+    threads.reserve(4);
     for (int t = 0; t < 4; ++t) {
       threads.emplace_back([&] {
         for (std::size_t i = 0; i < texts.size(); ++i)
