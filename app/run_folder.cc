@@ -24,9 +24,8 @@ void write_config(const std::filesystem::path& run, const Experiment& experiment
 
 Experiment read_config(const std::filesystem::path& run) {
   const std::filesystem::path path = config_path(run);
-  std::error_code error;
-  if (!std::filesystem::exists(run, error)) throw Error("there is no run folder '" + run.string() + "'");
-  if (!std::filesystem::exists(path, error)) {
+  if (!path_exists(run)) throw Error("there is no run folder '" + run.string() + "'");
+  if (!path_exists(path)) {
     throw Error("'" + run.string() + "' is no run folder of tagspace: it has no config.json");
   }
   Json document = parse_json(read_file(path), path.string());
@@ -78,21 +77,28 @@ class Undo {
 
 }  // namespace
 
+bool path_exists(const std::filesystem::path& path) {
+  std::error_code error;
+  const bool there = std::filesystem::exists(path, error);
+  if (error) throw Error("cannot look for '" + path.string() + "': " + error.message());
+  return there;
+}
+
 RunFolder::RunFolder(std::filesystem::path path, Experiment experiment)
     : path_(std::move(path)), experiment_(std::move(experiment)) {}
 
 RunFolder::RunFolder(std::filesystem::path path) : path_(std::move(path)), experiment_(read_config(path_)) {}
 
 void RunFolder::check_free(const std::filesystem::path& path) {
+  if (!path_exists(path)) return;
   std::error_code error;
-  if (!std::filesystem::exists(path, error)) return;
   if (!std::filesystem::is_directory(path, error)) {
     throw Error("the output '" + path.string() + "' is a file, but must be a folder");
   }
   const bool empty = std::filesystem::is_empty(path, error);
   if (error) throw Error("cannot read the output folder '" + path.string() + "': " + error.message());
   if (empty) return;
-  if (std::filesystem::exists(config_path(path), error)) {
+  if (path_exists(config_path(path))) {
     throw Error("there is a run in '" + path.string() +
                 "' already; go on with it by --resume, or choose another --output");
   }

@@ -22,6 +22,9 @@
 
 namespace tagspace {
 
+// Whether there is such a file or folder. Error if the system does not tell, for want of permission.
+[[nodiscard]] bool path_exists(const std::filesystem::path& path);
+
 class RunFolder {
  public:
   static constexpr std::uint32_t kFormat = 1;

@@ -1,6 +1,5 @@
 #include "app/trained_model.h"
 
-#include <system_error>
 #include <utility>
 
 #include "base/error.h"
@@ -45,8 +44,7 @@ RankingMetrics HashtagScorer::measure(const PackedBatch& batch) {
 
 TrainedModel load_trained_model(const std::filesystem::path& run, std::uint32_t threads) {
   RunFolder folder(run);
-  std::error_code error;
-  if (!std::filesystem::exists(folder.best(), error)) {
+  if (!path_exists(folder.best())) {
     throw Error("the run '" + run.string() +
                 "' has no best.safetensors: it is written after the first epoch of training");
   }

@@ -4,7 +4,6 @@
 #include <chrono>
 #include <cmath>
 #include <fmt/format.h>
-#include <system_error>
 #include <utility>
 
 #include "app/trained_model.h"
@@ -146,9 +145,8 @@ Training::Training(const Experiment& experiment, const PreparedData& data, const
 
 void Training::resume() {
   run_.remove_partial_files();
-  std::error_code error;
-  if (!std::filesystem::exists(run_.last(), error)) {
-    if (std::filesystem::exists(run_.best(), error)) {
+  if (!path_exists(run_.last())) {
+    if (path_exists(run_.best())) {
       throw Error("cannot resume: '" + run_.last().string() + "' is missing");
     }
     reporter_.line("the run has no checkpoint yet: training starts from the beginning");
@@ -163,8 +161,7 @@ void Training::resume() {
                 experiment_.data.valid.string() + "' are not those that the run was trained on");
   }
   state_ = std::move(state);
-  if (std::filesystem::exists(run_.metrics(), error))
-    metrics_ = first_lines(read_file(run_.metrics()), state_.epochs);
+  if (path_exists(run_.metrics())) metrics_ = first_lines(read_file(run_.metrics()), state_.epochs);
   reporter_.line(
       fmt::format("resumed after {} epochs and {} steps", state_.epochs, format_count(state_.step)));
 }

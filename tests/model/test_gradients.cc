@@ -234,12 +234,21 @@ TEST_P(Gradients, EqualAutogradAndFiniteDifferences) {
   }
 }
 
+std::string name_of(const testing::TestParamInfo<Gradients::ParamType>& info) {
+  const auto [encoder, score, weight, dropout] = info.param;
+  const char* const weights[] = {"Harmonic", "Log", "Linear"};
+  return std::string(encoder == EncoderType::cnn ? "Cnn" : "Bag") +
+         (score == ScoreType::dot ? "Dot" : "Cosine") + weights[static_cast<int>(weight)] +
+         (dropout ? "WithDropout" : "");
+}
+
 INSTANTIATE_TEST_SUITE_P(All, Gradients,
                          testing::Combine(testing::Values(EncoderType::bag, EncoderType::cnn),
                                           testing::Values(ScoreType::dot, ScoreType::cosine),
                                           testing::Values(RankWeightType::harmonic, RankWeightType::log,
                                                           RankWeightType::linear),
-                                          testing::Bool()));
+                                          testing::Bool()),
+                         name_of);
 
 }  // namespace
 }  // namespace tagspace

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "model/kernels/philox.h"
+#include "model/kernels/simd.h"
 #include "model/kernels/warp.h"
 #include "tests/model/kernel_cases.h"
 
@@ -158,20 +159,27 @@ TEST(Warp, FirstViolatorByHand) {
       ++tries;
       if (row >= 4) break;
     }
-    std::uint32_t violator = 0;
-    std::uint32_t found_tries = 0;
-    float loss = 0;
-    RowGradient positive;
-    RowGradient negative;
-    float gradient = 0;
-    warp_reference(config, {1, 1, 6, &p, table.data(), &own, offsets.data(), &own, offsets.data(), step, 0},
-                   0.5F, {&violator, &found_tries, &loss, &positive, &negative, &gradient});
-    ASSERT_EQ(violator, row);
-    ASSERT_EQ(found_tries, tries);
-    ASSERT_FLOAT_EQ(loss, weights[tries - 1] * (1 - 5 + table[row]));
-    ASSERT_FLOAT_EQ(positive.post, -0.5F * weights[tries - 1]);
-    ASSERT_FLOAT_EQ(negative.post, 0.5F * weights[tries - 1]);
-    ASSERT_FLOAT_EQ(gradient, 0.5F * weights[tries - 1] * (table[row] - 5));
+    const WarpBatch batch{1, 1, 6, &p, table.data(), &own, offsets.data(), &own, offsets.data(), step, 0};
+    const auto check = [&](const auto& implementation) {
+      std::uint32_t violator = 0;
+      std::uint32_t found_tries = 0;
+      float loss = 0;
+      RowGradient positive;
+      RowGradient negative;
+      float gradient = 0;
+      implementation(WarpResult{&violator, &found_tries, &loss, &positive, &negative, &gradient});
+      ASSERT_EQ(violator, row);
+      ASSERT_EQ(found_tries, tries);
+      ASSERT_FLOAT_EQ(loss, weights[tries - 1] * (1 - 5 + table[row]));
+      ASSERT_FLOAT_EQ(positive.post, -0.5F * weights[tries - 1]);
+      ASSERT_FLOAT_EQ(negative.post, 0.5F * weights[tries - 1]);
+      ASSERT_FLOAT_EQ(gradient, 0.5F * weights[tries - 1] * (table[row] - 5));
+    };
+    check([&](const WarpResult& result) { warp_reference(config, batch, 0.5F, result); });
+    for (const auto* simd : available_simd_kernels()) {
+      CpuContext context(1, simd);
+      check([&](const WarpResult& result) { warp(config, batch, 0.5F, result, context); });
+    }
   }
 }
 
