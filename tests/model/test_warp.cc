@@ -7,25 +7,19 @@
 #include "model/kernels/simd.h"
 #include "model/kernels/warp.h"
 #include "tests/model/kernel_cases.h"
+#include "tests/model/warp_cases.h"
 
 namespace tagspace::kernels {
 namespace {
 
 // A problem with `posts` posts, each carrying `own(i)` distinct hashtags, all of which are its positives.
-struct Problem {
-  std::size_t posts;
-  std::size_t dim;
-  std::uint32_t rows;
-  std::vector<float> vectors, table;
-  std::vector<std::uint32_t> own, own_offsets = {0};
-  std::vector<std::uint32_t> positives, positive_offsets = {0};
-
+struct Problem : WarpProblem {
   template <typename Own>
-  Problem(std::size_t post_count, std::size_t dimension, std::uint32_t row_count, std::uint64_t seed,
+  Problem(std::uint32_t post_count, std::uint32_t dimension, std::uint32_t row_count, std::uint64_t seed,
           const Own& own_of)
-      : posts(post_count), dim(dimension), rows(row_count) {
+      : WarpProblem(post_count, dimension, row_count) {
     Random random(seed);
-    vectors = random.normals(posts * dim, 0.3F);
+    vectors = random.normals(std::size_t{posts} * dim, 0.3F);
     table = random.normals(std::size_t{rows} * dim, 0.3F);
     for (std::size_t i = 0; i < posts; ++i) {
       std::set<std::uint32_t> hashtags;
@@ -45,40 +39,9 @@ struct Problem {
       positive_offsets.push_back(static_cast<std::uint32_t>(positives.size()));
     }
   }
-
-  [[nodiscard]] std::size_t pairs() const { return positives.size(); }
-  [[nodiscard]] WarpBatch batch(std::uint64_t step) const {
-    return {posts,
-            dim,
-            rows,
-            vectors.data(),
-            table.data(),
-            own.data(),
-            own_offsets.data(),
-            positives.data(),
-            positive_offsets.data(),
-            step,
-            17};
-  }
 };
 
-struct Outcome {
-  explicit Outcome(const Problem& problem)
-      : violator(problem.pairs(), 99),
-        tries(problem.pairs(), 99),
-        loss(problem.pairs(), 99),
-        positive(problem.pairs()),
-        negative(problem.pairs()),
-        post(problem.posts * problem.dim, 99) {}
-  [[nodiscard]] WarpResult result() {
-    return {violator.data(), tries.data(), loss.data(), positive.data(), negative.data(), post.data()};
-  }
-
-  std::vector<std::uint32_t> violator, tries;
-  std::vector<float> loss;
-  std::vector<RowGradient> positive, negative;
-  std::vector<float> post;
-};
+using Outcome = WarpOutcome;
 
 void expect_equal(const Outcome& actual, const Outcome& expected) {
   EXPECT_EQ(actual.violator, expected.violator);
@@ -185,8 +148,7 @@ TEST(Warp, FirstViolatorByHand) {
 
 TEST(Warp, EqualsTheReferenceTryForTry) {
   struct Case {
-    std::size_t posts, dim;
-    std::uint32_t rows, max_tries;
+    std::uint32_t posts, dim, rows, max_tries;
     float margin;
   };
   for (const auto score : {Score::dot, Score::cosine}) {
@@ -239,7 +201,7 @@ TEST(Warp, APostWithAllHashtagsHasNoNegative) {
       EXPECT_EQ(outcome.tries[i], 0U);
       EXPECT_EQ(outcome.loss[i], 0);
     }
-    EXPECT_EQ(outcome.post, std::vector<float>(problem.posts * problem.dim, 0));
+    EXPECT_EQ(outcome.post, std::vector<float>(std::size_t{problem.posts} * problem.dim, 0));
   });
 }
 

@@ -10,6 +10,7 @@
 
 #include "model/kernels/cuda/warp.cuh"
 #include "model/kernels/warp.h"
+#include "tests/model/warp_cases.h"
 #include "tests/simt/simt.h"
 
 namespace tagspace::kernels {
@@ -34,18 +35,11 @@ class Random {
 
 // Random posts, post i with own_of(i) hashtags, or all; no more than four of them are its positives, of every
 // seventh post none.
-struct Problem {
-  std::uint32_t posts;
-  std::uint32_t dim;
-  std::uint32_t rows;
-  std::vector<float> vectors, table;
-  std::vector<std::uint32_t> own, own_offsets = {0};
-  std::vector<std::uint32_t> positives, positive_offsets = {0};
-
+struct Problem : WarpProblem {
   template <typename Own>
   Problem(std::uint32_t post_count, std::uint32_t dimension, std::uint32_t row_count, std::uint64_t seed,
           const Own& own_of)
-      : posts(post_count), dim(dimension), rows(row_count) {
+      : WarpProblem(post_count, dimension, row_count) {
     Random random(seed);
     vectors = random.normals(std::size_t{posts} * dim);
     table = random.normals(std::size_t{rows} * dim);
@@ -65,44 +59,15 @@ struct Problem {
       positive_offsets.push_back(static_cast<std::uint32_t>(positives.size()));
     }
   }
-
-  [[nodiscard]] WarpBatch batch(std::uint64_t step) const {
-    return {posts,
-            dim,
-            rows,
-            vectors.data(),
-            table.data(),
-            own.data(),
-            own_offsets.data(),
-            positives.data(),
-            positive_offsets.data(),
-            step,
-            17};
-  }
 };
 
-struct Outcome {
-  explicit Outcome(const Problem& problem)
-      : violator(problem.positives.size(), 99),
-        tries(problem.positives.size(), 99),
-        loss(problem.positives.size(), 99),
-        positive(problem.positives.size()),
-        negative(problem.positives.size()),
-        post(std::size_t{problem.posts} * problem.dim, 99) {}
-
-  std::vector<std::uint32_t> violator, tries;
-  std::vector<float> loss;
-  std::vector<RowGradient> positive, negative;
-  std::vector<float> post;
-};
+using Outcome = WarpOutcome;
 
 constexpr float kScale = 0.125F;
 
 Outcome reference(const Problem& problem, const WarpConfig& config, std::uint64_t step) {
   Outcome out(problem);
-  warp_reference(config, problem.batch(step), kScale,
-                 {out.violator.data(), out.tries.data(), out.loss.data(), out.positive.data(),
-                  out.negative.data(), out.post.data()});
+  warp_reference(config, problem.batch(step), kScale, out.result());
   return out;
 }
 
