@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "model/checkpoint.h"
+#include "model/kernels/cpu_context.h"
 #include "model/kernels/encoder.h"
 #include "model/kernels/philox.h"
 #include "model/kernels/row_update.h"

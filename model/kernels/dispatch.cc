@@ -5,6 +5,7 @@
 #include <cstring>
 #include <span>
 
+#include "model/kernels/cpu_context.h"
 #include "model/kernels/encoder.h"
 #include "model/kernels/row_update.h"
 #include "model/kernels/simd.h"

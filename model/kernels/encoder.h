@@ -6,9 +6,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "model/kernels/cpu_context.h"
-
 namespace tagspace::kernels {
+
+struct CpuContext;  // cpu_context.h
 
 // A token that takes part as a zero vector (cnn) or not at all (bag): left out by dropout.
 constexpr std::uint32_t kNoWord = 0xFFFFFFFF;

@@ -53,7 +53,9 @@ enum class RandomStream : std::uint64_t {
   negatives = 0,
   positives = 1,
   word_dropout = 2,
-  feature_dropout = 3
+  feature_dropout = 3,
+  hashtag_rounding = 4,
+  word_rounding = 5
 };
 
 // The four words that belong to (seed, stream, step, item, block).

@@ -9,9 +9,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "model/kernels/cpu_context.h"
-
 namespace tagspace::kernels {
+
+struct CpuContext;  // cpu_context.h
 
 enum class OptimizerKind { adagrad, sgd };
 

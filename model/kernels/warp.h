@@ -25,9 +25,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "model/kernels/cpu_context.h"
-
 namespace tagspace::kernels {
+
+struct CpuContext;  // cpu_context.h
 
 enum class Score { dot, cosine };
 enum class RankWeight { harmonic, log, linear };

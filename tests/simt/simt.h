@@ -30,6 +30,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <iterator>
 #include <stdexcept>
 #include <type_traits>
 
@@ -53,8 +54,8 @@ struct dim3 {
   unsigned x, y, z;
   constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
-struct alignas(8) float2 {
-  float x, y;
+struct alignas(8) uint2 {
+  unsigned x, y;
 };
 struct alignas(16) float4 {
   float x, y, z, w;
@@ -210,9 +211,31 @@ inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __fsqrt_rn(float a) { return std::sqrt(a); }
 inline int __popc(unsigned bits) { return std::popcount(bits); }
 inline int __ffs(unsigned bits) { return bits == 0 ? 0 : std::countr_zero(bits) + 1; }
+inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
+
+// Reads and writes. Those through the second-level cache alone are what code uses for memory that other
+// threads write or read at the same time: atomic, a word at a time.
+
 template <typename T>
 T __ldg(const T* source) {
   return *source;
+}
+template <typename T>
+T __ldcg(const T* source) {
+  using Word = std::conditional_t<sizeof(T) % sizeof(unsigned) == 0, unsigned, unsigned short>;
+  static_assert(std::is_trivially_copyable_v<T> && sizeof(T) % sizeof(Word) == 0);
+  Word words[sizeof(T) / sizeof(Word)];
+  for (std::size_t i = 0; i < std::size(words); ++i) {
+    auto& word = const_cast<Word&>(reinterpret_cast<const Word*>(source)[i]);
+    words[i] = std::atomic_ref<Word>(word).load(std::memory_order_relaxed);
+  }
+  T value;
+  std::memcpy(&value, words, sizeof value);
+  return value;
+}
+template <typename T>
+void __stcg(T* target, std::type_identity_t<T> value) {
+  std::atomic_ref<T>(*target).store(value, std::memory_order_relaxed);
 }
 
 // The part of the runtime that a launcher uses.

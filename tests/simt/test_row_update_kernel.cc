@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <gtest/gtest.h>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
@@ -18,7 +19,7 @@ namespace {
 struct Problem {
   std::size_t dim;
   std::vector<float> table, sums, vectors, coefficients, selves;
-  std::vector<std::uint32_t> sources;
+  std::vector<std::uint32_t> sources, sorted_rows, order;
   RowGroups groups;
 
   Problem(std::size_t dimension, std::uint32_t rows, std::size_t contributions, std::uint64_t seed)
@@ -44,6 +45,14 @@ struct Problem {
       keys[i] = draw % 7 == 0 ? kNoRow : static_cast<std::uint32_t>(draw / 7 % (1 + draw / 1000 % rows));
     }
     RowGrouper().group(keys.data(), contributions, groups);
+    sorted_rows.resize(contributions);
+    order.resize(contributions);
+    std::size_t bytes = 0;
+    cuda::sort_by_row(keys.data(), static_cast<std::uint32_t>(contributions), rows, sorted_rows.data(),
+                      order.data(), nullptr, bytes, nullptr);
+    std::vector<char> scratch(bytes);
+    cuda::sort_by_row(keys.data(), static_cast<std::uint32_t>(contributions), rows, sorted_rows.data(),
+                      order.data(), scratch.data(), bytes, nullptr);
   }
 };
 
@@ -51,53 +60,51 @@ struct Case {
   OptimizerKind kind;
   float max_norm;
   bool has_coefficients;
-  bool counted_on_device;
 };
+
+cuda::RowUpdate update_of(const Problem& problem, const Case& kase) {
+  cuda::RowUpdate update;
+  update.optimizer = {kase.kind, 0.05F, kase.max_norm};
+  update.contributions = static_cast<std::uint32_t>(problem.order.size());
+  update.rows = problem.sorted_rows.data();
+  update.order = problem.order.data();
+  update.from = {problem.vectors.data(), problem.sources.data(),
+                 kase.has_coefficients ? problem.coefficients.data() : nullptr,
+                 kase.has_coefficients ? problem.selves.data() : nullptr};
+  update.dim = static_cast<std::uint32_t>(problem.dim);
+  return update;
+}
+
+std::vector<Case> cases_of(std::size_t dim) {
+  const float max_norm = 0.3F * std::sqrt(static_cast<float>(dim));
+  return {{OptimizerKind::adagrad, 0, true},        {OptimizerKind::adagrad, 0, false},
+          {OptimizerKind::adagrad, max_norm, true}, {OptimizerKind::sgd, 0, true},
+          {OptimizerKind::sgd, 0, false},           {OptimizerKind::sgd, max_norm, true}};
+}
 
 TEST(RowUpdateKernel, EqualsTheReference) {
   std::uint64_t seed = 0;
   for (const std::size_t dim : {1, 3, 16, 20, 64, 100, 128, 132, 256, 1021, 1024}) {
     const Problem problem(dim, 30, 200, dim);
-    for (const auto& [kind, max_norm, has_coefficients, counted_on_device] :
-         {Case{OptimizerKind::adagrad, 0, true, false}, Case{OptimizerKind::adagrad, 0, false, true},
-          Case{OptimizerKind::adagrad, 0.3F * std::sqrt(static_cast<float>(dim)), true, false},
-          Case{OptimizerKind::sgd, 0, true, true}, Case{OptimizerKind::sgd, 0, false, false},
-          Case{OptimizerKind::sgd, 0.3F * std::sqrt(static_cast<float>(dim)), true, false}}) {
-      const bool adagrad = kind == OptimizerKind::adagrad;
+    for (const Case& kase : cases_of(dim)) {
+      const bool adagrad = kase.kind == OptimizerKind::adagrad;
+      cuda::RowUpdate update = update_of(problem, kase);
       auto expected = problem.table;
       auto expected_sums = problem.sums;
-      update_rows_reference({kind, 0.05F, max_norm}, problem.groups,
-                            {problem.vectors.data(), problem.sources.data(),
-                             has_coefficients ? problem.coefficients.data() : nullptr,
-                             has_coefficients ? problem.selves.data() : nullptr},
-                            dim, expected.data(), adagrad ? expected_sums.data() : nullptr);
+      update_rows_reference(update.optimizer, problem.groups, update.from, dim, expected.data(),
+                            adagrad ? expected_sums.data() : nullptr);
       std::vector<float> first;
       for (const unsigned warps : {1U, 3U, static_cast<unsigned>(2 + seed % 7)}) {
         SCOPED_TRACE("dim " + std::to_string(dim) + ", warps " + std::to_string(warps) + ", schedule " +
                      std::to_string(seed));
         auto actual = problem.table;
         auto sums = problem.sums;
-        const auto count = static_cast<std::uint32_t>(problem.groups.rows.size());
-        cuda::RowUpdate update;
-        update.adagrad = adagrad;
-        update.max_norm = max_norm;
-        update.groups = counted_on_device ? count + 20 : count;
-        update.group_count = counted_on_device ? &count : nullptr;
-        update.rows = problem.groups.rows.data();
-        update.offsets = problem.groups.offsets.data();
-        update.order = problem.groups.order.data();
-        update.vectors = problem.vectors.data();
-        update.source = problem.sources.data();
-        update.coefficient = has_coefficients ? problem.coefficients.data() : nullptr;
-        update.self = has_coefficients ? problem.selves.data() : nullptr;
-        update.dim = static_cast<std::uint32_t>(dim);
-        update.table = actual.data();
-        update.sums = adagrad ? sums.data() : nullptr;
+        update.table = {actual.data(), nullptr, adagrad ? sums.data() : nullptr};
         simt::schedule_seed = seed++;
         ASSERT_EQ(cuda::update_rows(update, warps, nullptr), 0);
         simt::schedule_seed = 0;
         EXPECT_EQ(sums, expected_sums);
-        if (max_norm == 0) {
+        if (kase.max_norm == 0) {
           EXPECT_EQ(actual, expected);
         } else {
           for (std::size_t i = 0; i < actual.size(); ++i) {
@@ -112,16 +119,96 @@ TEST(RowUpdateKernel, EqualsTheReference) {
   }
 }
 
+// A bfloat16 table: the step on the widened row, rounded once, at random, by the bits that the row's number
+// and the step say.
+TEST(RowUpdateKernel, HalfTablesAreRoundedAtRandom) {
+  for (const std::size_t dim : {1, 3, 20, 64, 132, 256}) {
+    const Problem problem(dim, 30, 200, dim);
+    std::vector<Bfloat16> halves;
+    std::vector<float> widened;
+    for (const float value : problem.table) {
+      halves.push_back(round_to_nearest(value));
+      widened.push_back(to_float(halves.back()));
+    }
+    const RoundingSource rounding{5, RandomStream::word_rounding, 77};
+    for (const Case& kase : cases_of(dim)) {
+      SCOPED_TRACE("dim " + std::to_string(dim) + ", max_norm " + std::to_string(kase.max_norm));
+      const bool adagrad = kase.kind == OptimizerKind::adagrad;
+      cuda::RowUpdate update = update_of(problem, kase);
+      update.rounding = rounding;
+      auto expected = widened;
+      auto expected_sums = problem.sums;
+      update_rows_reference(update.optimizer, problem.groups, update.from, dim, expected.data(),
+                            adagrad ? expected_sums.data() : nullptr);
+      auto actual = halves;
+      auto sums = problem.sums;
+      update.table = {nullptr, actual.data(), adagrad ? sums.data() : nullptr};
+      ASSERT_EQ(cuda::update_rows(update, 3, nullptr), 0);
+      EXPECT_EQ(sums, expected_sums);
+      std::size_t differing = 0;
+      for (std::uint32_t row = 0; row < 30; ++row) {
+        const bool touched = std::count(problem.groups.rows.begin(), problem.groups.rows.end(), row) > 0;
+        for (std::uint32_t i = 0; i < dim; ++i) {
+          const std::size_t at = row * dim + i;
+          const Bfloat16 rounded =
+              touched ? round_at_random(expected[at], rounding_words(rounding, row, i / 4).word[i % 4])
+                      : halves[at];
+          if (actual[at].bits != rounded.bits) ++differing;
+        }
+      }
+      // The norm is added up in another order, and may tip a rounding.
+      EXPECT_LE(differing, kase.max_norm == 0 ? 0 : 1 + actual.size() / 1000);
+    }
+  }
+}
+
+TEST(Bfloat16, RoundsAtRandomAsOftenAsItShould) {
+  // 1 + 3/4 of the distance to the next number: three quarters of all random numbers round up.
+  const float value = 1 + 0.75F / 128;
+  unsigned up = 0;
+  for (std::uint32_t random = 0; random < 65536; ++random) {
+    const float rounded = to_float(round_at_random(value, random));
+    ASSERT_TRUE(rounded == 1 || rounded == 1 + 1.0F / 128);
+    up += rounded > 1 ? 1 : 0;
+  }
+  EXPECT_EQ(up, 49152U);
+  EXPECT_EQ(to_float(round_at_random(-1.5F, 65535)), -1.5F);
+  EXPECT_EQ(to_float(round_to_nearest(value)), 1 + 1.0F / 128);
+  EXPECT_EQ(to_float(round_to_nearest(1 + 0.5F / 128)), 1);  // ties to even
+  EXPECT_EQ(to_float(round_to_nearest(1 + 1.5F / 128)), 1 + 2.0F / 128);
+  EXPECT_TRUE(std::isnan(to_float(round_at_random(std::numeric_limits<float>::quiet_NaN(), 65535))));
+  EXPECT_EQ(to_float(round_at_random(std::numeric_limits<float>::infinity(), 65535)),
+            std::numeric_limits<float>::infinity());
+}
+
 TEST(RowUpdateKernel, NothingToUpdate) {
-  EXPECT_EQ(cuda::update_rows({.adagrad = false, .dim = 4}, 4, nullptr), 0);
+  cuda::RowUpdate update;
+  float value = 1;
+  update.optimizer.kind = OptimizerKind::sgd;
+  update.dim = 4;
+  update.table.floats = &value;
+  EXPECT_EQ(cuda::update_rows(update, 4, nullptr), 0);
 }
 
 TEST(RowUpdateKernel, RefusesWhatCannotBe) {
   const int invalid = cudaErrorInvalidValue;
-  EXPECT_EQ(cuda::update_rows({.adagrad = true, .groups = 1, .dim = 4}, 4, nullptr), invalid);  // no sums
-  EXPECT_EQ(cuda::update_rows({.adagrad = false, .groups = 1, .dim = 0}, 4, nullptr), invalid);
-  EXPECT_EQ(cuda::update_rows({.adagrad = false, .groups = 1, .dim = 4}, 0, nullptr), invalid);
-  EXPECT_EQ(cuda::update_rows({.adagrad = false, .groups = 1, .dim = 4}, 9, nullptr), invalid);
+  float value = 1;
+  Bfloat16 half{};
+  cuda::RowUpdate update;
+  update.contributions = 1;
+  update.dim = 4;
+  update.table.floats = &value;
+  EXPECT_EQ(cuda::update_rows(update, 4, nullptr), invalid);  // adagrad without sums
+  update.optimizer.kind = OptimizerKind::sgd;
+  EXPECT_EQ(cuda::update_rows(update, 0, nullptr), invalid);
+  EXPECT_EQ(cuda::update_rows(update, 9, nullptr), invalid);
+  update.table.halves = &half;
+  EXPECT_EQ(cuda::update_rows(update, 4, nullptr), invalid);  // two tables
+  update.table = {};
+  EXPECT_EQ(cuda::update_rows(update, 4, nullptr), invalid);  // none
+  update.table.floats = &value;
+  update.dim = 0;
+  EXPECT_EQ(cuda::update_rows(update, 4, nullptr), invalid);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <limits>
 #include <random>
+#include <span>
 #include <string>
 #include <sys/mman.h>
 #include <vector>
@@ -71,34 +72,53 @@ Outcome reference(const Problem& problem, const WarpConfig& config, std::uint64_
   return out;
 }
 
+// The arrays that the kernel writes, and the outcome that they amount to.
+struct Arrays {
+  std::vector<std::uint32_t> rows, sources;
+  std::vector<float> coefficients, selves;
+
+  explicit Arrays(std::size_t pairs)
+      : rows(2 * pairs, 99), sources(2 * pairs, 99), coefficients(2 * pairs, 99), selves(2 * pairs, 99) {}
+
+  [[nodiscard]] cuda::WarpOutput output(Outcome& out) {
+    return {out.violator.data(), out.tries.data(), out.loss.data(),     out.post.data(),
+            rows.data(),         sources.data(),   coefficients.data(), selves.data()};
+  }
+};
+
+cuda::WarpSearch search_of(const Problem& problem, const WarpConfig& config, std::uint64_t step) {
+  cuda::WarpSearch search;
+  search.config = config;
+  search.batch = problem.batch(step);
+  search.table.floats = const_cast<float*>(search.batch.table);
+  search.batch.table = nullptr;
+  search.gradient_scale = kScale;
+  return search;
+}
+
+int run(cuda::WarpSearch search, const Problem& problem, const cuda::WarpShape& shape, Outcome& out) {
+  Arrays arrays(problem.pairs());
+  search.output = arrays.output(out);
+  const int status = cuda::warp_search(search, shape, nullptr);
+  if (status != 0) return status;
+  for (std::uint32_t post = 0; post < problem.posts; ++post) {
+    for (auto pair = problem.positive_offsets[post]; pair < problem.positive_offsets[post + 1]; ++pair) {
+      const std::size_t c = 2 * pair;
+      const bool found = out.violator[pair] != kNoViolator;
+      EXPECT_EQ(arrays.rows[c], found ? problem.positives[pair] : kNoRow);
+      EXPECT_EQ(arrays.rows[c + 1], out.violator[pair]);
+      EXPECT_EQ(arrays.sources[c], post);
+      EXPECT_EQ(arrays.sources[c + 1], post);
+      out.positive[pair] = {arrays.coefficients[c], arrays.selves[c]};
+      out.negative[pair] = {arrays.coefficients[c + 1], arrays.selves[c + 1]};
+    }
+  }
+  return status;
+}
+
 int search(const Problem& problem, const WarpConfig& config, std::uint64_t step, const cuda::WarpShape& shape,
            Outcome& out) {
-  static_assert(sizeof(RowGradient) == 2 * sizeof(float));
-  const WarpBatch batch = problem.batch(step);
-  return cuda::warp_search({config.score == Score::cosine,
-                            config.margin,
-                            config.max_tries,
-                            config.seed,
-                            config.weight_of_tries,
-                            problem.posts,
-                            problem.dim,
-                            batch.rows,
-                            batch.post_vectors,
-                            batch.table,
-                            batch.own,
-                            batch.own_offsets,
-                            batch.positives,
-                            batch.positive_offsets,
-                            batch.step,
-                            batch.first_pair,
-                            kScale,
-                            out.violator.data(),
-                            out.tries.data(),
-                            out.loss.data(),
-                            reinterpret_cast<float*>(out.positive.data()),
-                            reinterpret_cast<float*>(out.negative.data()),
-                            out.post.data()},
-                           shape, nullptr);
+  return run(search_of(problem, config, step), problem, shape, out);
 }
 
 void expect_equal(const Outcome& actual, const Outcome& expected) {
@@ -208,8 +228,7 @@ TEST_F(WarpKernelTest, TheLargestDimsAndEveryBlockSize) {
           simt::schedule_seed = warps;
           Outcome actual(problem);
           const int status = search(problem, config, 1, shape, actual);
-          const bool fits =
-              (dim <= 128 && dim % 4 == 0) || warps * (32 / lanes) * (dim + 63) / 64 * 64 * 4 <= 48 * 1024;
+          const bool fits = warps * (32 / lanes) * (dim + 63) / 64 * 64 * 4 <= 48 * 1024;
           if (status != 0 && !fits) continue;
           ASSERT_EQ(status, 0);
           expect_equal(actual, expected);
@@ -275,6 +294,256 @@ TEST_F(WarpKernelTest, AScoreThatIsNoNumberReachesTheLoss) {
   }
 }
 
+// bfloat16 tables: all as for the widened table.
+TEST_F(WarpKernelTest, HalfTablesGiveWhatTheirWidenedOnesGive) {
+  unsigned number = 0;
+  for (const std::uint32_t dim : {3U, 20U, 64U, 132U, 256U}) {
+    for (const std::uint32_t rows : {2U, 60U, 3000U}) {
+      Problem problem(23, dim, rows, rows + dim, [rows](std::uint32_t post) { return own_of(rows, post); });
+      std::vector<Bfloat16> halves;
+      for (float& value : problem.table) {
+        halves.push_back(round_to_nearest(value));
+        value = to_float(halves.back());
+      }
+      const auto weights = rank_weights(RankWeight::harmonic, rows, 40);
+      for (const auto score : {Score::dot, Score::cosine}) {
+        const float spread = score == Score::cosine ? 1 / std::sqrt(static_cast<float>(dim))
+                                                    : 0.09F * std::sqrt(static_cast<float>(dim));
+        const WarpConfig config{score, -0.5F * spread, 40, 42, weights.data()};
+        const Outcome expected = reference(problem, config, 5);
+        for (const unsigned lanes : {8U, 16U, 32U}) {
+          SCOPED_TRACE("dim " + std::to_string(dim) + ", rows " + std::to_string(rows) + ", lanes " +
+                       std::to_string(lanes));
+          simt::schedule_seed = ++number;
+          cuda::WarpSearch search = search_of(problem, config, 5);
+          search.table = {nullptr, halves.data(), nullptr};
+          Outcome actual(problem);
+          ASSERT_EQ(run(search, problem, shape_of(lanes, dim, number), actual), 0);
+          expect_equal(actual, expected);
+        }
+      }
+    }
+  }
+}
+
+// --- Hogwild.
+
+// The plain algorithm: one pair after the other, each changing its two rows before the next one reads any.
+// `table` is in float32 either way; with `halves`, what is written is rounded at random.
+struct Sequential {
+  std::vector<float> table, sums;
+  Outcome out;
+
+  Sequential(const Problem& problem, const WarpConfig& config, std::uint64_t step, const Optimizer& optimizer,
+             bool halves)
+      : table(problem.table), sums(problem.table.size(), 0.01F), out(problem) {
+    const std::size_t dim = problem.dim;
+    std::fill(out.post.begin(), out.post.end(), 0.0F);
+    for (std::uint32_t post = 0; post < problem.posts; ++post) {
+      for (auto pair = problem.positive_offsets[post]; pair < problem.positive_offsets[post + 1]; ++pair) {
+        // A batch of this pair alone, with the number that it has in the whole.
+        const std::uint32_t own_offsets[] = {problem.own_offsets[post], problem.own_offsets[post + 1]};
+        const std::uint32_t one[] = {0, 1};
+        WarpBatch batch = problem.batch(step);
+        batch.first_pair += pair;
+        batch = {1,
+                 dim,
+                 batch.rows,
+                 batch.post_vectors + post * dim,
+                 table.data(),
+                 batch.own,
+                 own_offsets,
+                 &problem.positives[pair],
+                 one,
+                 step,
+                 batch.first_pair};
+        std::vector<float> gradient(dim);
+        RowGradient of[2];
+        warp_reference(
+            config, batch, kScale,
+            {&out.violator[pair], &out.tries[pair], &out.loss[pair], &of[0], &of[1], gradient.data()});
+        for (std::size_t i = 0; i < dim; ++i) out.post[post * dim + i] += gradient[i];
+        if (out.violator[pair] == kNoViolator) continue;
+        const std::uint32_t rows[] = {problem.positives[pair], out.violator[pair]};
+        for (std::uint32_t side = 0; side < 2; ++side) {
+          step_on(rows[side], batch.post_vectors, of[side], dim, optimizer,
+                  {config.seed, RandomStream::hashtag_rounding, step}, 2 * batch.first_pair + side, halves);
+        }
+      }
+    }
+  }
+
+ private:
+  void step_on(std::uint32_t row, const float* p, const RowGradient& of, std::size_t dim,
+               const Optimizer& optimizer, const RoundingSource& rounding, std::uint32_t item, bool halves) {
+    float* x = &table[row * dim];
+    const std::uint32_t zero[] = {0, 1};
+    const std::uint32_t source = 0;
+    RowGroups groups;
+    groups.rows = {row};
+    groups.offsets = {zero[0], zero[1]};
+    groups.order = {0};
+    Optimizer uncut = optimizer;
+    uncut.max_norm = 0;
+    update_rows_reference(uncut, groups, {p, &source, &of.post, &of.row}, dim, table.data(), sums.data());
+    const auto rounded = [&](float value, std::uint32_t random) {
+      return halves ? to_float(round_at_random(value, random)) : value;
+    };
+    float squared_norm = 0;
+    for (std::uint32_t i = 0; i < dim; ++i) {
+      x[i] = rounded(x[i], rounding_words(rounding, item, i / 4).word[i % 4]);
+      squared_norm += x[i] * x[i];
+    }
+    const float norm = std::sqrt(squared_norm);
+    if (!(optimizer.max_norm > 0 && norm > optimizer.max_norm)) return;
+    for (std::uint32_t i = 0; i < dim; ++i) {
+      const auto random = rounding_words(rounding, item, static_cast<std::uint32_t>(dim) + i).word[0];
+      x[i] = rounded(x[i] * (optimizer.max_norm / norm), random);
+    }
+  }
+};
+
+TEST_F(WarpKernelTest, HogwildOnePairAfterTheOtherEqualsTheSequentialAlgorithm) {
+  for (const std::uint32_t dim : {1U, 16U, 50U, 64U, 100U, 256U}) {
+    const std::uint32_t rows = 40;  // few: rows are met again and again
+    Problem problem(25, dim, rows, dim, [](std::uint32_t post) { return 1 + post % 5; });
+    std::vector<Bfloat16> halves;
+    for (float& value : problem.table) {
+      halves.push_back(round_to_nearest(value));
+      value = to_float(halves.back());
+    }
+    const auto weights = rank_weights(RankWeight::harmonic, rows, 20);
+    for (const auto score : {Score::dot, Score::cosine}) {
+      for (const bool in_halves : {false, true}) {
+        for (const auto kind : {OptimizerKind::adagrad, OptimizerKind::sgd}) {
+          const WarpConfig config{score, 0.1F, 20, 7, weights.data()};
+          // A norm is a sum that the kernel adds up in another order: a case of its own, below.
+          const Optimizer optimizer{kind, 0.05F, 0};
+          const Sequential expected(problem, config, 3, optimizer, in_halves);
+          for (const unsigned lanes : {8U, 16U, 32U}) {
+            SCOPED_TRACE("dim " + std::to_string(dim) + ", lanes " + std::to_string(lanes) + ", cosine " +
+                         std::to_string(static_cast<int>(score == Score::cosine)) + ", halves " +
+                         std::to_string(static_cast<int>(in_halves)));
+            std::vector<float> table = problem.table;
+            std::vector<Bfloat16> half_table = halves;
+            std::vector<float> sums(table.size(), 0.01F);
+            Outcome actual(problem);
+            cuda::WarpSearch search = search_of(problem, config, 3);
+            search.hogwild = true;
+            search.optimizer = optimizer;
+            search.table = {in_halves ? nullptr : table.data(), in_halves ? half_table.data() : nullptr,
+                            kind == OptimizerKind::adagrad ? sums.data() : nullptr};
+            search.output = {actual.violator.data(), actual.tries.data(), actual.loss.data(),
+                             actual.post.data()};
+            // One block after the other; a block of one warp whose groups take turns would mix pairs, so
+            // that a launch has one post.
+            for (std::uint32_t post = 0; post < problem.posts; ++post) {
+              cuda::WarpSearch one = search;
+              one.batch.posts = 1;
+              one.batch.post_vectors += std::size_t{post} * dim;
+              one.batch.own_offsets += post;
+              one.batch.positive_offsets += post;
+              one.output.post_gradient += std::size_t{post} * dim;
+              ASSERT_EQ(cuda::warp_search(one, {lanes, 1}, nullptr), 0);
+            }
+            if (in_halves) {
+              for (std::size_t i = 0; i < table.size(); ++i) table[i] = to_float(half_table[i]);
+            }
+            EXPECT_EQ(actual.violator, expected.out.violator);
+            EXPECT_EQ(actual.tries, expected.out.tries);
+            EXPECT_EQ(actual.loss, expected.out.loss);
+            EXPECT_EQ(actual.post, expected.out.post);
+            EXPECT_EQ(table, expected.table);
+            if (kind == OptimizerKind::adagrad) {
+              EXPECT_EQ(sums, expected.sums);
+            }
+            EXPECT_NE(table, problem.table);
+            if (HasFailure()) return;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(WarpKernelTest, HogwildCutsRowsThatAreTooLong) {
+  const std::uint32_t dim = 50;
+  const Problem problem(25, dim, 40, dim, [](std::uint32_t post) { return 1 + post % 5; });
+  const auto weights = rank_weights(RankWeight::harmonic, 40, 20);
+  const WarpConfig config{Score::dot, 0.1F, 20, 7, weights.data()};
+  const float longest = 1;  // of rows whose length is about 2
+  const Optimizer optimizer{OptimizerKind::adagrad, 0.05F, longest};
+  std::vector<float> table = problem.table;
+  std::vector<float> sums(table.size(), 0.01F);
+  Outcome actual(problem);
+  cuda::WarpSearch search = search_of(problem, config, 3);
+  search.hogwild = true;
+  search.optimizer = optimizer;
+  search.table = {table.data(), nullptr, sums.data()};
+  search.output = {actual.violator.data(), actual.tries.data(), actual.loss.data(), actual.post.data()};
+  search.batch.posts = 1;
+  search.batch.positive_offsets = problem.positive_offsets.data();
+  ASSERT_EQ(cuda::warp_search(search, {32, 1}, nullptr), 0);
+  Problem first = problem;
+  first.posts = 1;
+  const Sequential expected(first, config, 3, optimizer, false);
+  unsigned cut = 0;
+  for (std::size_t row = 0; row < 40; ++row) {
+    const float* x = &table[row * dim];
+    const float norm = std::sqrt(dot_reference(x, x, dim));
+    cut += std::abs(norm - longest) < 1e-5F ? 1 : 0;
+    for (std::size_t i = row * dim; i < (row + 1) * dim; ++i) {
+      ASSERT_TRUE(std::abs(table[i] - expected.table[i]) <= 1e-5F * std::abs(expected.table[i])) << i;
+    }
+  }
+  EXPECT_GE(cut, 2U);
+}
+
+// Many groups at once, in a random order: which pair sees which state of the table is open, but every pair
+// has a violator that its post does not carry, no addition is lost, and the schedule matters.
+TEST_F(WarpKernelTest, HogwildInAnyOrderLosesNothing) {
+  const std::uint32_t dim = 20;
+  const Problem problem(60, dim, 30, 1, [](std::uint32_t post) { return 1 + post % 5; });
+  const auto weights = rank_weights(RankWeight::linear, 30, 20);
+  const WarpConfig config{Score::dot, 0.1F, 20, 7, weights.data()};
+  std::vector<std::vector<float>> tables;
+  for (const std::uint64_t schedule : {1U, 2U, 3U}) {
+    simt::schedule_seed = schedule;
+    std::vector<float> table = problem.table;
+    std::vector<float> sums(table.size(), 0);
+    Outcome actual(problem);
+    cuda::WarpSearch search = search_of(problem, config, 3);
+    search.hogwild = true;
+    search.optimizer = {OptimizerKind::sgd, 0.05F, 0};
+    search.table = {table.data(), nullptr, nullptr};
+    search.output = {actual.violator.data(), actual.tries.data(), actual.loss.data(), actual.post.data()};
+    ASSERT_EQ(cuda::warp_search(search, {8, 4}, nullptr), 0);
+    // With the dot product and plain gradient descent what a pair adds depends on its rank weight alone.
+    std::vector<double> expected(problem.table.begin(), problem.table.end());
+    for (std::uint32_t post = 0; post < problem.posts; ++post) {
+      const auto own =
+          std::span(problem.own)
+              .subspan(problem.own_offsets[post], problem.own_offsets[post + 1] - problem.own_offsets[post]);
+      for (auto pair = problem.positive_offsets[post]; pair < problem.positive_offsets[post + 1]; ++pair) {
+        if (actual.violator[pair] == kNoViolator) continue;
+        EXPECT_FALSE(std::binary_search(own.begin(), own.end(), actual.violator[pair]));
+        const double w = 0.05 * double{weights[actual.tries[pair] - 1]} * double{kScale};
+        for (std::size_t i = 0; i < dim; ++i) {
+          const double p = problem.vectors[post * dim + i];
+          expected[problem.positives[pair] * dim + i] += w * p;
+          expected[actual.violator[pair] * dim + i] -= w * p;
+        }
+      }
+    }
+    for (std::size_t i = 0; i < table.size(); ++i) {
+      ASSERT_TRUE(std::abs(table[i] - expected[i]) <= 1e-5 * (1 + std::abs(expected[i]))) << i;
+    }
+    tables.push_back(table);
+  }
+  EXPECT_NE(tables[0], tables[1]);
+  EXPECT_NE(tables[1], tables[2]);
+}
+
 // A table of which only a few rows exist: one whose offset does not fit into 32 bits is read where it is.
 TEST_F(WarpKernelTest, RowOffsetsHave64Bits) {
   constexpr std::uint32_t kRows = 20'000'000;
@@ -297,32 +566,18 @@ TEST_F(WarpKernelTest, RowOffsetsHave64Bits) {
   std::vector<float> gradients(12);
   std::vector<float> post(problem.vectors.size());
   const std::vector<std::uint32_t> offsets = {0, 1, 2, 3};
+  std::vector<std::uint32_t> rows(6);
+  std::vector<std::uint32_t> sources(6);
   // The positive scores 256, all others 0.
-  ASSERT_EQ(cuda::warp_search({false,
-                               300,
-                               10,
-                               1,
-                               weights.data(),
-                               3,
-                               kDim,
-                               kRows,
-                               problem.vectors.data(),
-                               table,
-                               own.data(),
-                               offsets.data(),
-                               own.data(),
-                               offsets.data(),
-                               0,
-                               0,
-                               1,
-                               violator.data(),
-                               tries.data(),
-                               loss.data(),
-                               gradients.data(),
-                               gradients.data() + 6,
-                               post.data()},
-                              {32, 2}, nullptr),
-            0);
+  cuda::WarpSearch search;
+  search.config = {Score::dot, 300, 10, 1, weights.data()};
+  search.batch = {3,          kDim,           kRows,      problem.vectors.data(), nullptr,
+                  own.data(), offsets.data(), own.data(), offsets.data(),         0,
+                  0};
+  search.table.floats = table;
+  search.output = {violator.data(), tries.data(),   loss.data(),      post.data(),
+                   rows.data(),     sources.data(), gradients.data(), gradients.data() + 6};
+  ASSERT_EQ(cuda::warp_search(search, {32, 2}, nullptr), 0);
   for (int i = 0; i < 3; ++i) {
     EXPECT_EQ(tries[i], 1U);
     EXPECT_EQ(loss[i], weights[0] * (300.0F - 256.0F + 0.0F));

@@ -7,33 +7,28 @@
 #include <cstddef>
 #include <cstdint>
 
-struct CUstream_st;  // cudaStream_t points to one
+#include "model/kernels/cuda/table.cuh"
+#include "model/kernels/row_update.h"
 
 namespace tagspace::kernels::cuda {
 
+// Sorts the contributions 0 .. count - 1 by the row that each goes to, keeping the order of those to one row:
+// `rows` [count] becomes `sorted_rows` [count], contributions to kNoRow last, and `order` [count] their
+// numbers. `table_rows`: all others are below it. With `scratch` null, only the bytes of scratch memory that
+// this needs are written to `scratch_bytes`. Enqueued on `stream`; returns a cudaError_t.
+int sort_by_row(const std::uint32_t* rows, std::uint32_t count, std::uint32_t table_rows,
+                std::uint32_t* sorted_rows, std::uint32_t* order, void* scratch, std::size_t& scratch_bytes,
+                CUstream_st* stream);
+
 struct RowUpdate {
-  // Optimizer
-  bool adagrad = true;  // else sgd
-  float learning_rate = 0.05F;
-  float max_norm = 0;  // 0: none
-
-  // RowGroups
-  std::uint32_t groups = 0;  // or, with `group_count`, an upper bound
-  const std::uint32_t* group_count =
-      nullptr;                          // [1], null or the number of groups, where only the device knows it
-  const std::uint32_t* rows = nullptr;  // [groups], distinct
-  const std::uint32_t* offsets = nullptr;  // [groups + 1]
-  const std::uint32_t* order = nullptr;    // [contributions]
-
-  // RowContributions
-  const float* vectors = nullptr;         // [sources, dim]
-  const std::uint32_t* source = nullptr;  // [contributions]
-  const float* coefficient = nullptr;     // [contributions]; null: all 1
-  const float* self = nullptr;            // [contributions]; null: all 0
-
+  Optimizer optimizer;
+  std::uint32_t contributions = 0;
+  const std::uint32_t* rows = nullptr;   // [contributions] ascending: sort_by_row's
+  const std::uint32_t* order = nullptr;  // [contributions] sort_by_row's
+  RowContributions from;                 // its `source` may be null: contribution c has vector c
   std::uint32_t dim = 0;
-  float* table = nullptr;  // [rows of the table, dim]
-  float* sums = nullptr;   // [rows of the table, dim]; null under sgd
+  Table table;
+  RoundingSource rounding;  // of a bfloat16 table; the item is the row
 };
 
 // Enqueues the update on `stream`, with `warps` (1 to 8) to a block. Returns a cudaError_t.

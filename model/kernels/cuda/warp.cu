@@ -4,16 +4,15 @@
 // pair,
 //
 //   1. each lane makes one draw (Philox: draw t is a pure function of seed, step, pair and t) and looks
-//   whether the post
-//      carries that hashtag, by bisection of the ascending list; a ballot gives the draws that count as
-//      tries, as bits in the order of the draws;
+//   whether the post carries that hashtag, by bisection of the ascending list; a ballot gives the draws that
+//   count as tries, as bits in the order of the draws;
 //   2. the group's quads (4 lanes each) take the next tries off these bits, the first quad the first try and
-//   so on, and
-//      score them at the same time: 2, 4 or 8 rows of the table are under way for each pair;
+//   so on, and score them at the same time: 2, 4 or 8 rows of the table are under way for each pair;
 //   3. a ballot gives the quads that found a violator; the lowest of them has the first violator, since quads
-//   hold tries
-//      in order. Tries scored beyond it are thrown away, not counted. None: back to 2, or to 1 when the draws
-//      are used up.
+//   hold tries in order. Tries scored beyond it are thrown away, not counted. None: back to 2, or to 1 when
+//   the draws are used up;
+//   4. the group computes loss, weight and the post's gradient, and either writes what the two rows receive,
+//   for update_rows() to apply after a sort by row, or (hogwild) applies it at once, optimiser included.
 //
 // Why a quad. A score has 16 partial sums, element i in number i mod 16, each summed up in ascending order,
 // and then added in halves: 8 to 8, 4 to 4, 2 to 2, 1 to 1. Lane q of a quad holds the sums 4q .. 4q + 3, so
@@ -21,51 +20,60 @@
 // could share in a row without another order of additions. The halves of 8 and 4 are exchanges between lanes,
 // those of 2 and 1 are within a lane; a + b equals b + a, so that all four lanes end with the same score.
 // Multiplications and additions are intrinsics that nvcc never contracts to fused ones. Denormal numbers are
-// kept (not with -ftz=true or -use_fast_math).
+// kept (not with -ftz=true or -use_fast_math). Rows kept in bfloat16 are widened, which is exact: scores are
+// those of the widened table.
 //
-// Memory. Read for each try: the row, once, in order, 64 bytes at a time, four loads in flight a lane; rows
-// are at random places, so that the table's size does not matter beyond the L2 cache. The post vector is read
-// once: up to 128 dimensions into registers, else, padded with zeros, into shared memory, where the quads of
-// a group read the same address. Per pair, rows of the positive and the violator are read once more for the
-// gradient, soon after the search and thus from a cache. Written: the pair's result by lane 0, and the post's
-// gradient. A dim that 4 does not divide has rows that are not aligned to 16 bytes, and is read 4 bytes at a
+// Memory. Read for each try: the row, once, in order, 64 bytes (bfloat16: 32) at a time, four loads in flight
+// a lane; rows are at random places, so that the table's size does not matter beyond the L2 cache. The post
+// vector is read once, into shared memory, padded with zeros to whole turns of the loop; there the quads of a
+// group read the same address, and an eighth of the warp's 16-byte reads, one group of 8 lanes, all banks.
+// (Registers for it would leave room for fewer warps.) Per pair, rows of the positive and the violator are
+// read once more for the gradient, soon after the search and thus from a cache. Written: the pair's result by
+// lane 0, the post's gradient, and under hogwild the two rows and their sums, 16 bytes a lane of each at a
+// time. A dim that 4 does not divide has rows that are not aligned to 16 bytes, and is read 4 (2) bytes at a
 // time. Row offsets have 64 bits.
 //
-// Why it is deterministic. The table stands still during the launch. All that is written belongs to a post,
-// and one group owns the post: there are no atomics. Lane i of the group alone reads and writes the elements
-// i, i + lanes, ... of the post's gradient, and adds the pairs in their order. Which tries are scored at the
-// same time changes nothing, because the first violator in the order of draws is kept. So the result depends
-// neither on the shape nor on the schedule.
+// Why it is deterministic without hogwild. The table stands still during the launch. All that is written
+// belongs to a post, and one group owns the post: there are no atomics. Each element of the post's gradient
+// is read and written by one lane of the group alone, which adds the pairs in their order. Which tries are
+// scored at the same time changes nothing, because the first violator in the order of draws is kept. So the
+// result depends neither on the shape nor on the schedule.
 //
 // Divergence. Groups of a warp search for different lengths; every collective is among the lanes of one
 // group, all of whose conditions around collectives are the same in all its lanes.
+#include <type_traits>
+
 #include "model/kernels/cuda/device.cuh"
+#include "model/kernels/cuda/memory.cuh"
 #include "model/kernels/cuda/warp.cuh"
 #include "model/kernels/philox.h"
 
 namespace tagspace::kernels::cuda {
 namespace {
 
-constexpr unsigned kQuad = 4;           // lanes that score one row
-constexpr unsigned kBlock = 4 * kQuad;  // elements that a quad reads at once: the number of partial sums
-constexpr unsigned kBatch = 4;          // loads in flight a lane
+constexpr unsigned kQuad = 4;               // lanes that score one row
+constexpr unsigned kBlock = 4 * kQuad;      // elements that a quad reads at once: the number of partial sums
+constexpr unsigned kBatch = 4;              // loads in flight a lane
+constexpr unsigned kMaxTries = 32 / kQuad;  // scored at once
 constexpr unsigned kMaxWarps = 8;
 constexpr std::size_t kSharedLimit = 48 * 1024;
-constexpr std::uint32_t kNone = 0xFFFFFFFF;  // kNoViolator
+constexpr std::uint32_t kMostTries = 1U << 29;  // so that the draws are counted in 32 bits
 
-// Post vectors that live in shared memory are padded to whole batches of loads.
+// Blocks of kMaxWarps warps that a multiprocessor shall hold, as many as registers allow without spilling
+// any: half of the 64 warps (the 48 of compute capability 12) that there is room for, with the dot product.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+constexpr int kBlocksOfHalf = 3;
+#else
+constexpr int kBlocksOfHalf = 4;
+#endif
+template <bool kCosine, bool kAligned>
+constexpr int kMinBlocks = !kAligned ? 2
+                           : kCosine ? 3
+                                     : kBlocksOfHalf;
+
+// Post vectors, in shared memory, are padded to whole batches of loads.
 __host__ __device__ __forceinline__ unsigned padded(unsigned dim) {
   return (dim + kBatch * kBlock - 1) / (kBatch * kBlock) * (kBatch * kBlock);
-}
-
-// Elements i .. i + 3 of a vector; zeros beyond its end.
-template <bool kAligned>
-__device__ __forceinline__ float4 load4(const float* vector, unsigned i, unsigned dim) {
-  if (kAligned) {
-    return i < dim ? __ldg(reinterpret_cast<const float4*>(vector + i)) : make_float4(0, 0, 0, 0);
-  }
-  return make_float4(i < dim ? __ldg(vector + i) : 0.0F, i + 1 < dim ? __ldg(vector + i + 1) : 0.0F,
-                     i + 2 < dim ? __ldg(vector + i + 2) : 0.0F, i + 3 < dim ? __ldg(vector + i + 3) : 0.0F);
 }
 
 // A lane's 4 of the 16 partial sums.
@@ -94,23 +102,6 @@ __device__ __forceinline__ float inverse_norm(float squared_norm) {
   return squared_norm == 0 ? 0.0F : __fdiv_rn(1, __fsqrt_rn(squared_norm));
 }
 
-// The lane's share of the post vector: elements 16 c + 4 q .. + 3 for all c, with q the lane's number in its
-// quad. kChunks of them in registers, or, with 0, in shared memory.
-template <int kChunks>
-struct PostVector {
-  float4 chunk[kChunks];
-
-  __device__ __forceinline__ float4 at(unsigned c, unsigned /*quad_lane*/) const { return chunk[c]; }
-};
-template <>
-struct PostVector<0> {
-  const float* values;
-
-  __device__ __forceinline__ float4 at(unsigned c, unsigned quad_lane) const {
-    return *reinterpret_cast<const float4*>(values + c * kBlock + kQuad * quad_lane);
-  }
-};
-
 struct RowScore {
   float score;
   float inverse;  // 1 / |row| with the cosine, else 1
@@ -118,23 +109,21 @@ struct RowScore {
 
 // The score of one row for each quad of the group; a quad that is not `active` reads nothing. All lanes of
 // `mask` take part.
-template <bool kCosine, int kChunks, bool kAligned>
-__device__ __forceinline__ RowScore score_row(const PostVector<kChunks>& post, float post_inverse,
-                                              const float* row, bool active, unsigned dim, unsigned quad_lane,
-                                              unsigned mask) {
+template <typename T, bool kLive, bool kCosine, bool kAligned>
+__device__ __forceinline__ RowScore score_row(const float* post, float post_inverse, const T* row,
+                                              bool active, unsigned dim, unsigned quad_lane, unsigned mask) {
   PartialSums products;
   PartialSums squares;
-  const unsigned chunks = kChunks > 0 ? kChunks : padded(dim) / kBlock;
-#pragma unroll(kChunks > 0 ? 2 : 1)
-  for (unsigned first = 0; first < chunks; first += kBatch) {
+#pragma unroll 1
+  for (unsigned first = kQuad * quad_lane; first < padded(dim); first += kBatch * kBlock) {
     float4 values[kBatch];
 #pragma unroll
     for (unsigned k = 0; k < kBatch; ++k) {
-      values[k] = load4<kAligned>(row, (first + k) * kBlock + kQuad * quad_lane, active ? dim : 0);
+      values[k] = load4<kAligned, kLive>(row, first + k * kBlock, active ? dim : 0);
     }
 #pragma unroll
     for (unsigned k = 0; k < kBatch; ++k) {
-      products.add_products(post.at(first + k, quad_lane), values[k]);
+      products.add_products(*reinterpret_cast<const float4*>(post + first + k * kBlock), values[k]);
       if (kCosine) squares.add_products(values[k], values[k]);
     }
   }
@@ -151,6 +140,7 @@ __device__ __forceinline__ RowScore score_row(const PostVector<kChunks>& post, f
 // Whether `row` is in the ascending list [begin, end).
 __device__ __forceinline__ bool contains(const std::uint32_t* begin, const std::uint32_t* end,
                                          std::uint32_t row) {
+#pragma unroll 1
   while (begin < end) {
     const std::uint32_t* middle = begin + (end - begin) / 2;
     const std::uint32_t found = __ldg(middle);
@@ -165,105 +155,176 @@ __device__ __forceinline__ bool contains(const std::uint32_t* begin, const std::
 }
 
 __device__ __forceinline__ std::uint32_t draw_row(const WarpSearch& search, std::uint32_t pair,
-                                                  std::uint64_t draw) {
-  Philox4 words = random_words(search.seed, RandomStream::negatives, search.step, search.first_pair + pair,
-                               static_cast<std::uint32_t>(draw / 2));
+                                                  std::uint32_t draw) {
+  Philox4 words = random_words(search.config.seed, RandomStream::negatives, search.batch.step,
+                               search.batch.first_pair + pair, draw / 2);
   // The second half is moved to the first, for an index that is not known to the compiler would put it in
   // memory.
   if (draw % 2 != 0) {
     words.word[0] = words.word[2];
     words.word[1] = words.word[3];
   }
-  return negative_of_words(words, 0, search.rows);
+  return negative_of_words(words, 0, search.batch.rows);
 }
 
-// `bits` without its lowest `count` ones.
-template <unsigned kMax>
+// `bits` without its lowest `count` ones, kMaxTries at most.
 __device__ __forceinline__ unsigned without_lowest(unsigned bits, unsigned count) {
 #pragma unroll
-  for (unsigned n = 0; n < kMax; ++n) {
+  for (unsigned n = 0; n < kMaxTries; ++n) {
     if (n < count) bits &= bits - 1;
   }
   return bits;
 }
 
-// Without a number of blocks per multiprocessor ptxas prefers a few spilled registers to fewer warps.
-template <int kLanes, bool kCosine, int kChunks, bool kAligned>
-__global__ void __launch_bounds__(kMaxWarps * 32, kAligned && !kCosine && kChunks < 8 ? 3 : 2)
-    search_kernel(const WarpSearch search) {
-  constexpr unsigned kTries = kLanes / kQuad;  // scored at once
-  const unsigned dim = search.dim;
-  const unsigned lane = threadIdx.x % kLanes;
-  const unsigned group = threadIdx.x / kLanes;
+// The hogwild step on four elements of a row: `gradient`[j] is that of element i + j, of which `count` exist.
+__device__ __forceinline__ void apply(const Optimizer& optimizer, float* row, float* sums, unsigned i,
+                                      unsigned count, const float (&gradient)[4], const Philox4& /*random*/) {
+#pragma unroll
+  for (unsigned j = 0; j < 4; ++j) {
+    if (j >= count) continue;
+    const float g = gradient[j];
+    float move = __fmul_rn(optimizer.learning_rate, g);
+    if (optimizer.kind == OptimizerKind::adagrad) {
+      const float square = __fmul_rn(g, g);
+      move = adagrad_move(optimizer.learning_rate, g, __fadd_rn(atomicAdd(sums + i + j, square), square));
+    }
+    atomicAdd(row + i + j, -move);
+  }
+}
+__device__ __forceinline__ void apply(const Optimizer& optimizer, Bfloat16* row, float* sums, unsigned i,
+                                      unsigned count, const float (&gradient)[4], const Philox4& random) {
+#pragma unroll
+  for (unsigned j = 0; j < 4; ++j) {
+    if (j >= count) continue;
+    const float g = gradient[j];
+    float move = __fmul_rn(optimizer.learning_rate, g);
+    if (optimizer.kind == OptimizerKind::adagrad) {
+      const float square = __fmul_rn(g, g);
+      move = adagrad_move(optimizer.learning_rate, g, __fadd_rn(atomicAdd(sums + i + j, square), square));
+    }
+    const float moved = __fsub_rn(read_element<true>(row + i + j), move);
+    __stcg(reinterpret_cast<unsigned short*>(row + i + j), round_at_random(moved, random.word[j]).bits);
+  }
+}
+
+__device__ __forceinline__ void write_element(float* target, float value, std::uint32_t /*random*/) {
+  __stcg(target, value);
+}
+__device__ __forceinline__ void write_element(Bfloat16* target, float value, std::uint32_t random) {
+  __stcg(reinterpret_cast<unsigned short*>(target), round_at_random(value, random).bits);
+}
+
+// Cuts a row that is too long, by the lanes of a group together.
+template <typename T>
+__device__ __forceinline__ void limit_norm(T* row, unsigned dim, float max_norm, unsigned lane,
+                                           unsigned lanes, unsigned mask, const RoundingSource& rounding,
+                                           std::uint32_t item) {
+  float squared_norm = 0;
+  for (unsigned i = lane; i < dim; i += lanes) {
+    const float x = read_element<true>(row + i);
+    squared_norm = __fadd_rn(squared_norm, __fmul_rn(x, x));
+  }
+  for (unsigned other = lanes / 2; other > 0; other /= 2) {
+    squared_norm = __fadd_rn(squared_norm, __shfl_xor_sync(mask, squared_norm, static_cast<int>(other)));
+  }
+  const float norm = __fsqrt_rn(squared_norm);
+  if (!(norm > max_norm)) return;
+  const float factor = __fdiv_rn(max_norm, norm);
+  for (unsigned i = lane; i < dim; i += lanes) {
+    // A block of random words of its own for each element, beyond those of the step itself.
+    const std::uint32_t random = sizeof(T) == 2 ? rounding_words(rounding, item, dim + i).word[0] : 0;
+    write_element(row + i, __fmul_rn(read_element<true>(row + i), factor), random);
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ T* values_of(const Table& table) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return table.floats;
+  } else {
+    return table.halves;
+  }
+}
+
+template <typename T, bool kHogwild, bool kCosine, bool kAligned>
+__global__ void __launch_bounds__(kMaxWarps * 32, kMinBlocks<kCosine, kAligned>)
+    search_kernel(const WarpSearch search, unsigned lanes) {
+  const WarpConfig& config = search.config;
+  const WarpBatch& batch = search.batch;
+  const unsigned all_tries = lanes / kQuad;  // scored at once
+  const auto dim = static_cast<unsigned>(batch.dim);
+  const unsigned lane = threadIdx.x & (lanes - 1);
+  const unsigned group = threadIdx.x / lanes;
   const unsigned quad = lane / kQuad;
   const unsigned quad_lane = lane % kQuad;
   const unsigned first_lane = threadIdx.x % 32 - lane;  // of the group, within the warp
-  const unsigned mask = (0xFFFFFFFFU >> (32 - kLanes)) << first_lane;
-  const std::uint32_t post = blockIdx.x * (blockDim.x / kLanes) + group;
-  if (post >= search.posts) return;
+  const unsigned mask = (0xFFFFFFFFU >> (32 - lanes)) << first_lane;
+  const std::uint32_t post = blockIdx.x * (blockDim.x / lanes) + group;
+  if (post >= batch.posts) return;
 
-  const float* const p = search.post_vectors + std::size_t{post} * dim;
-  PostVector<kChunks> vector;
-  if constexpr (kChunks > 0) {
-#pragma unroll
-    for (unsigned c = 0; c < kChunks; ++c) {
-      vector.chunk[c] = load4<kAligned>(p, c * kBlock + kQuad * quad_lane, dim);
-    }
-  } else {
-    TAGSPACE_DYNAMIC_SHARED(float, shared);
-    float* const values = shared + group * padded(dim);
-    for (unsigned i = lane; i < padded(dim); i += kLanes) values[i] = i < dim ? __ldg(p + i) : 0.0F;
-    __syncwarp(mask);
-    vector.values = values;
-  }
-  const auto score = [&](const float* row, bool active, float post_inverse) {
-    return score_row<kCosine, kChunks, kAligned>(vector, post_inverse, row, active, dim, quad_lane, mask);
+  const float* const p = batch.post_vectors + std::size_t{post} * dim;
+  TAGSPACE_DYNAMIC_SHARED(float, shared);
+  float* const vector = shared + group * padded(dim);
+#pragma unroll 1
+  for (unsigned i = lane; i < padded(dim); i += lanes) vector[i] = i < dim ? __ldg(p + i) : 0.0F;
+  __syncwarp(mask);
+  T* const table = values_of<T>(search.table);
+  const auto score = [&](const auto* row, bool active, float post_inverse) {
+    using Row = std::remove_const_t<std::remove_pointer_t<decltype(row)>>;
+    return score_row<Row, kHogwild, kCosine, kAligned>(vector, post_inverse, row, active, dim, quad_lane,
+                                                       mask);
   };
+  // Of the post vector the score is not needed, but the norm that comes with it.
   const float p_inverse = kCosine ? score(p, true, 1).inverse : 1;
 
-  float* const gradient = search.post_gradient + std::size_t{post} * dim;
-  for (unsigned i = lane; i < dim; i += kLanes) gradient[i] = 0;
-  const std::uint32_t* const own_begin = search.own + search.own_offsets[post];
-  const std::uint32_t* const own_end = search.own + search.own_offsets[post + 1];
-  const std::uint64_t max_draws = static_cast<std::size_t>(own_end - own_begin) < search.rows
-                                      ? 4 * std::uint64_t{search.max_tries} + 64
-                                      : 0;
-  const std::uint32_t last_pair = search.positive_offsets[post + 1];
+  float* const gradient = search.output.post_gradient + std::size_t{post} * dim;
+#pragma unroll 1
+  for (unsigned i = kQuad * lane; i < dim; i += kQuad * lanes) {
+    for (unsigned j = i; j < i + kQuad && (kAligned || j < dim); ++j) gradient[j] = 0;
+  }
+  const std::uint32_t* const own_begin = batch.own + batch.own_offsets[post];
+  const std::uint32_t* const own_end = batch.own + batch.own_offsets[post + 1];
+  const std::uint32_t max_draws =
+      static_cast<std::size_t>(own_end - own_begin) < batch.rows ? 4 * config.max_tries + 64 : 0;
+  const std::uint32_t last_pair = batch.positive_offsets[post + 1];
 
-  for (std::uint32_t pair = search.positive_offsets[post]; pair < last_pair; ++pair) {
-    const float* const positive = search.table + std::size_t{search.positives[pair]} * dim;
+  for (std::uint32_t pair = batch.positive_offsets[post]; pair < last_pair; ++pair) {
+    const std::uint32_t positive_row = batch.positives[pair];
+    T* const positive = table + std::size_t{positive_row} * dim;
     const RowScore y = score(positive, true, p_inverse);
-    const float threshold = __fsub_rn(y.score, search.margin);
+    const float threshold = __fsub_rn(y.score, config.margin);
 
-    std::uint32_t violator = kNone;
-    RowScore n = {0, 0};
+    std::uint32_t violator = kNoViolator;
+    RowScore n = {0, 1};
     std::uint32_t tries = 0;
-    for (std::uint64_t first_draw = 0;
-         violator == kNone && first_draw < max_draws && tries < search.max_tries; first_draw += kLanes) {
-      const std::uint64_t draw = first_draw + lane;
+    for (std::uint32_t first_draw = 0;
+         violator == kNoViolator && first_draw < max_draws && tries < config.max_tries; first_draw += lanes) {
+      const std::uint32_t draw = first_draw + lane;
       const std::uint32_t row = draw_row(search, pair, draw);
       const bool is_try = draw < max_draws && !contains(own_begin, own_end, row);
       unsigned left = __ballot_sync(mask, is_try) >> first_lane;
-      while (left != 0 && tries < search.max_tries) {
+#pragma unroll 1
+      while (left != 0 && tries < config.max_tries) {
         unsigned in_flight = __popc(left);
-        if (in_flight > kTries) in_flight = kTries;
-        if (in_flight > search.max_tries - tries) in_flight = search.max_tries - tries;
+        if (in_flight > all_tries) in_flight = all_tries;
+        if (in_flight > config.max_tries - tries) in_flight = config.max_tries - tries;
         const bool active = quad < in_flight;
-        const unsigned mine = without_lowest<kTries>(left, quad);
-        const std::uint32_t candidate = __shfl_sync(mask, row, active ? __ffs(mine) - 1 : 0, kLanes);
-        const RowScore s = score(search.table + std::size_t{candidate} * dim, active, p_inverse);
+        const unsigned mine = without_lowest(left, quad);
+        const std::uint32_t candidate =
+            __shfl_sync(mask, row, active ? __ffs(mine) - 1 : 0, static_cast<int>(lanes));
+        const RowScore s = score(table + std::size_t{candidate} * dim, active, p_inverse);
         // Not "s > threshold": a score that is not a number is a violation.
         const unsigned violating = __ballot_sync(mask, active && !(s.score <= threshold)) >> first_lane;
         if (violating != 0) {
           const int winner = __ffs(violating) - 1;  // a lane; the first of its quad
-          violator = __shfl_sync(mask, candidate, winner, kLanes);
-          n.score = __shfl_sync(mask, s.score, winner, kLanes);
-          n.inverse = __shfl_sync(mask, s.inverse, winner, kLanes);
+          violator = __shfl_sync(mask, candidate, winner, static_cast<int>(lanes));
+          n.score = __shfl_sync(mask, s.score, winner, static_cast<int>(lanes));
+          if (kCosine) n.inverse = __shfl_sync(mask, s.inverse, winner, static_cast<int>(lanes));
           tries += winner / kQuad + 1;
           break;
         }
         tries += in_flight;
-        left = without_lowest<kTries>(left, in_flight);
+        left = without_lowest(left, in_flight);
       }
     }
 
@@ -273,9 +334,9 @@ __global__ void __launch_bounds__(kMaxWarps * 32, kAligned && !kCosine && kChunk
     float to_negative = 0;
     float positive_self = 0;
     float negative_self = 0;
-    if (violator != kNone) {
-      const float weight = search.weight_of_tries[tries - 1];
-      loss = __fmul_rn(weight, __fadd_rn(__fsub_rn(search.margin, y.score), n.score));
+    if (violator != kNoViolator) {
+      const float weight = config.weight_of_tries[tries - 1];
+      loss = __fmul_rn(weight, __fadd_rn(__fsub_rn(config.margin, y.score), n.score));
       const float w = __fmul_rn(weight, search.gradient_scale);
       to_positive = __fmul_rn(__fmul_rn(-w, p_inverse), y.inverse);
       to_negative = __fmul_rn(__fmul_rn(w, p_inverse), n.inverse);
@@ -285,50 +346,95 @@ __global__ void __launch_bounds__(kMaxWarps * 32, kAligned && !kCosine && kChunk
         negative_self = __fmul_rn(__fmul_rn(__fmul_rn(-w, n.score), n.inverse), n.inverse);
         p_self = __fmul_rn(__fmul_rn(__fmul_rn(w, __fsub_rn(y.score, n.score)), p_inverse), p_inverse);
       }
-      const float* const negative = search.table + std::size_t{violator} * dim;
-      for (unsigned i = lane; i < dim; i += kLanes) {
-        const float of_rows = __fadd_rn(__fmul_rn(to_negative, __ldg(negative + i)),
-                                        __fmul_rn(to_positive, __ldg(positive + i)));
-        gradient[i] = __fadd_rn(gradient[i], __fadd_rn(of_rows, __fmul_rn(p_self, __ldg(p + i))));
+      T* const negative = table + std::size_t{violator} * dim;
+      const RoundingSource rounding = {config.seed, RandomStream::hashtag_rounding, batch.step};
+      const std::uint32_t update = 2 * (batch.first_pair + pair);  // the positive's; the violator's is next
+#pragma unroll 1
+      for (unsigned i = kQuad * lane; i < dim; i += kQuad * lanes) {
+        const float4 of_negative = load4<kAligned, kHogwild>(negative, i, dim);
+        const float4 of_positive = load4<kAligned, kHogwild>(positive, i, dim);
+        const float4 of_post = load4<kAligned, false>(p, i, dim);
+        const unsigned count = kAligned || dim - i > kQuad ? kQuad : dim - i;
+#pragma unroll
+        for (unsigned j = 0; j < kQuad; ++j) {
+          if (j >= count) continue;
+          const float of_rows = __fadd_rn(__fmul_rn(to_negative, at(of_negative, j)),
+                                          __fmul_rn(to_positive, at(of_positive, j)));
+          gradient[i + j] = __fadd_rn(gradient[i + j], __fadd_rn(of_rows, __fmul_rn(p_self, at(of_post, j))));
+        }
+        if constexpr (kHogwild) {
+          const auto step_on = [&](T* row, std::uint32_t number, const float4& values, float to_row,
+                                   float self, std::uint32_t item) {
+            float of_row[kQuad];
+#pragma unroll
+            for (unsigned j = 0; j < kQuad; ++j) {
+              of_row[j] = __fadd_rn(__fmul_rn(to_row, at(of_post, j)), __fmul_rn(self, at(values, j)));
+            }
+            const Philox4 random = sizeof(T) == 2 ? rounding_words(rounding, item, i / kQuad) : Philox4{};
+            apply(search.optimizer, row, search.table.sums + std::size_t{number} * dim, i, count, of_row,
+                  random);
+          };
+          step_on(positive, positive_row, of_positive, to_positive, positive_self, update);
+          step_on(negative, violator, of_negative, to_negative, negative_self, update + 1);
+        }
+      }
+      if constexpr (kHogwild) {
+        if (search.optimizer.max_norm > 0) {
+          __syncwarp(mask);
+          limit_norm(positive, dim, search.optimizer.max_norm, lane, lanes, mask, rounding, update);
+          limit_norm(negative, dim, search.optimizer.max_norm, lane, lanes, mask, rounding, update + 1);
+          __syncwarp(mask);
+        }
       }
     }
     if (lane == 0) {
-      search.violator[pair] = violator;
-      search.tries[pair] = tries;
-      search.loss[pair] = loss;
-      float* const of_positive = search.positive_gradient + std::size_t{2} * pair;
-      float* const of_negative = search.negative_gradient + std::size_t{2} * pair;
-      of_positive[0] = to_positive;
-      of_positive[1] = positive_self;
-      of_negative[0] = to_negative;
-      of_negative[1] = negative_self;
+      const WarpOutput& output = search.output;
+      output.violator[pair] = violator;
+      output.tries[pair] = tries;
+      output.loss[pair] = loss;
+      if constexpr (!kHogwild) {
+        const std::size_t c = std::size_t{2} * pair;
+        output.rows[c] = violator == kNoViolator ? kNoRow : positive_row;
+        output.rows[c + 1] = violator;
+        output.sources[c] = post;
+        output.sources[c + 1] = post;
+        output.coefficients[c] = to_positive;
+        output.coefficients[c + 1] = to_negative;
+        output.selves[c] = positive_self;
+        output.selves[c + 1] = negative_self;
+      }
     }
   }
 }
 
-template <int kLanes, bool kCosine, int kChunks, bool kAligned>
-int launch(const WarpSearch& search, unsigned warps, CUstream_st* stream) {
-  const unsigned groups = warps * 32 / kLanes;
-  const std::size_t shared_bytes = kChunks > 0 ? 0 : std::size_t{groups} * padded(search.dim) * sizeof(float);
+template <typename T, bool kHogwild, bool kCosine, bool kAligned>
+int launch(const WarpSearch& search, const WarpShape& shape, CUstream_st* stream) {
+  const unsigned groups = shape.warps * 32 / shape.lanes;
+  const auto posts = static_cast<unsigned>(search.batch.posts);
+  const std::size_t shared_bytes = groups * padded(static_cast<unsigned>(search.batch.dim)) * sizeof(float);
   if (shared_bytes > kSharedLimit) return cudaErrorInvalidValue;
-  const auto kernel = search_kernel<kLanes, kCosine, kChunks, kAligned>;
-  TAGSPACE_LAUNCH(kernel, dim3((search.posts - 1) / groups + 1), dim3(warps * 32), shared_bytes, stream,
-                  search);
+  const auto kernel = search_kernel<T, kHogwild, kCosine, kAligned>;
+  TAGSPACE_LAUNCH(kernel, dim3((posts - 1) / groups + 1), dim3(shape.warps * 32), shared_bytes, stream,
+                  search, shape.lanes);
   return cudaGetLastError();
 }
 
-template <int kLanes, bool kCosine>
-int launch_for_dim(const WarpSearch& search, unsigned warps, CUstream_st* stream) {
-  if (search.dim % 4 != 0) return launch<kLanes, kCosine, 0, false>(search, warps, stream);
-  if (search.dim <= 64) return launch<kLanes, kCosine, 4, true>(search, warps, stream);
-  if (search.dim <= 128) return launch<kLanes, kCosine, 8, true>(search, warps, stream);
-  return launch<kLanes, kCosine, 0, true>(search, warps, stream);
+template <typename T, bool kHogwild, bool kCosine>
+int launch_for_dim(const WarpSearch& search, const WarpShape& shape, CUstream_st* stream) {
+  return search.batch.dim % kQuad == 0 ? launch<T, kHogwild, kCosine, true>(search, shape, stream)
+                                       : launch<T, kHogwild, kCosine, false>(search, shape, stream);
 }
 
-template <int kLanes>
-int launch_for_score(const WarpSearch& search, unsigned warps, CUstream_st* stream) {
-  return search.cosine ? launch_for_dim<kLanes, true>(search, warps, stream)
-                       : launch_for_dim<kLanes, false>(search, warps, stream);
+template <typename T, bool kHogwild>
+int launch_for_score(const WarpSearch& search, const WarpShape& shape, CUstream_st* stream) {
+  return search.config.score == Score::cosine ? launch_for_dim<T, kHogwild, true>(search, shape, stream)
+                                              : launch_for_dim<T, kHogwild, false>(search, shape, stream);
+}
+
+template <typename T>
+int launch_for_mode(const WarpSearch& search, const WarpShape& shape, CUstream_st* stream) {
+  return search.hogwild ? launch_for_score<T, true>(search, shape, stream)
+                        : launch_for_score<T, false>(search, shape, stream);
 }
 
 }  // namespace
@@ -343,19 +449,17 @@ WarpShape warp_shape(std::uint32_t dim, float mean_tries) {
 }
 
 int warp_search(const WarpSearch& search, const WarpShape& shape, CUstream_st* stream) {
-  if (shape.warps < 1 || shape.warps > kMaxWarps || search.dim == 0 || search.rows < 2)
+  const bool lanes_can_be = shape.lanes == 8 || shape.lanes == 16 || shape.lanes == 32;
+  if (!lanes_can_be || shape.warps < 1 || shape.warps > kMaxWarps) return cudaErrorInvalidValue;
+  if (search.batch.dim == 0 || search.batch.rows < 2) return cudaErrorInvalidValue;
+  if (search.config.max_tries > kMostTries) return cudaErrorInvalidValue;
+  if ((search.table.floats == nullptr) == (search.table.halves == nullptr)) return cudaErrorInvalidValue;
+  if (search.hogwild && search.optimizer.kind == OptimizerKind::adagrad && search.table.sums == nullptr) {
     return cudaErrorInvalidValue;
-  if (search.posts == 0) return cudaSuccess;
-  switch (shape.lanes) {
-    case 8:
-      return launch_for_score<8>(search, shape.warps, stream);
-    case 16:
-      return launch_for_score<16>(search, shape.warps, stream);
-    case 32:
-      return launch_for_score<32>(search, shape.warps, stream);
-    default:
-      return cudaErrorInvalidValue;
   }
+  if (search.batch.posts == 0) return cudaSuccess;
+  return search.table.floats != nullptr ? launch_for_mode<float>(search, shape, stream)
+                                        : launch_for_mode<Bfloat16>(search, shape, stream);
 }
 
 }  // namespace tagspace::kernels::cuda

@@ -1,49 +1,49 @@
-// The WARP search on a GPU: the contract of warp.h, for arrays in device memory.
+// The WARP search on a GPU: the contract of warp.h, for arrays in device memory, with or without the
+// optimiser's step on the table.
 //
-// C++17, and free of CUDA's headers, for both nvcc and the host's compiler include it. What it takes is
-// warp.h's WarpConfig, WarpBatch and WarpResult in one plain struct.
+// C++17, and free of CUDA's headers, for both nvcc and the host's compiler include it.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-struct CUstream_st;  // cudaStream_t points to one
+#include "model/kernels/cuda/table.cuh"
+#include "model/kernels/row_update.h"
+#include "model/kernels/warp.h"
 
 namespace tagspace::kernels::cuda {
 
-struct WarpSearch {
-  // WarpConfig
-  bool cosine = false;
-  float margin = 0.1F;
-  std::uint32_t max_tries = 1000;
-  std::uint64_t seed = 1;
-  const float* weight_of_tries = nullptr;  // [max_tries]
+// All arrays are overwritten.
+struct WarpOutput {
+  std::uint32_t* violator = nullptr;  // [pairs], kNoViolator where none was found
+  std::uint32_t* tries = nullptr;     // [pairs]
+  float* loss = nullptr;              // [pairs]
+  float* post_gradient = nullptr;     // [posts, dim], the sum over a post's pairs
 
-  // WarpBatch
-  std::uint32_t posts = 0;
-  std::uint32_t dim = 0;
-  std::uint32_t rows = 0;
-  const float* post_vectors = nullptr;              // [posts, dim]
-  const float* table = nullptr;                     // [rows, dim]
-  const std::uint32_t* own = nullptr;               // ascending within a post
-  const std::uint32_t* own_offsets = nullptr;       // [posts + 1]
-  const std::uint32_t* positives = nullptr;         // [pairs]
-  const std::uint32_t* positive_offsets = nullptr;  // [posts + 1]
-  std::uint64_t step = 0;
-  std::uint32_t first_pair = 0;
-
-  float gradient_scale = 1;
-
-  // WarpResult
-  std::uint32_t* violator = nullptr;   // [pairs]
-  std::uint32_t* tries = nullptr;      // [pairs]
-  float* loss = nullptr;               // [pairs]
-  float* positive_gradient = nullptr;  // [pairs, 2]: RowGradient's post and row
-  float* negative_gradient = nullptr;  // [pairs, 2]
-  float* post_gradient = nullptr;      // [posts, dim]
+  // What the table's rows receive, as update_rows() takes it: contribution 2 i is that of pair i's positive,
+  // 2 i + 1 that of its violator. Not written in hogwild mode.
+  std::uint32_t* rows = nullptr;     // [2 pairs], kNoRow where no violator was found
+  std::uint32_t* sources = nullptr;  // [2 pairs], the post
+  float* coefficients = nullptr;     // [2 pairs], of the post vector
+  float* selves = nullptr;           // [2 pairs], of the row itself
 };
 
-// How the search is spread over the device; the result does not depend on it.
+struct WarpSearch {
+  WarpConfig config;
+  WarpBatch batch;  // its `table` is not read
+  Table table;
+  float gradient_scale = 1;
+  WarpOutput output;
+
+  // hogwild: each pair changes its two rows as soon as it has them, one after the other, while others read
+  // and change them (Recht, Re, Wright, Niu, "Hogwild!", NIPS 2011). One launch does everything; the result
+  // depends on the schedule. Additions to float32 tables are atomic, so that none is lost; those to bfloat16
+  // tables may be.
+  bool hogwild = false;
+  Optimizer optimizer;
+};
+
+// How the search is spread over the device; without hogwild, the result does not depend on it.
 struct WarpShape {
   unsigned lanes = 32;  // to a post: 8, 16 or 32; a quarter as many tries of a pair are scored at once
   unsigned warps = 4;   // to a block: 1 to 8

@@ -1,0 +1,350 @@
+// The kernels of the training step around its products, run on the CPU, against the plain references.
+#include <algorithm>
+#include <cmath>
+#include <gtest/gtest.h>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "model/kernels/cuda/encoder.cuh"
+#include "model/kernels/encoder.h"
+#include "model/kernels/philox.h"
+#include "tests/simt/simt.h"
+
+namespace tagspace::kernels {
+namespace {
+
+// Posts of odd lengths, one of them empty and one long, over a few words; some tokens are left out.
+struct Posts {
+  std::vector<std::uint32_t> offsets = {0};
+  std::vector<std::uint32_t> words;
+  std::vector<float> table, weight, bias;
+  ConvShape shape;
+
+  Posts(std::uint32_t dim, std::uint32_t window, std::uint32_t filters) : shape{dim, window, filters} {
+    std::mt19937_64 engine(dim + window);
+    const auto normals = [&](std::size_t count) {
+      std::normal_distribution<float> normal;
+      std::vector<float> values(count);
+      for (auto& value : values) value = normal(engine);
+      return values;
+    };
+    for (const std::uint32_t length : {3, 0, 1, 2, 40, 5, 9, 0}) {
+      for (std::uint32_t t = 0; t < length; ++t)
+        words.push_back(engine() % 6 == 0 ? kNoWord : static_cast<std::uint32_t>(engine() % 30));
+      offsets.push_back(static_cast<std::uint32_t>(words.size()));
+    }
+    table = normals(std::size_t{30} * dim);
+    weight = normals(std::size_t{filters} * window * dim);
+    bias = normals(filters);
+  }
+  [[nodiscard]] PackedTokens packed() const { return {offsets.size() - 1, offsets.data(), words.data()}; }
+  // `count` of the posts, from `first` on.
+  [[nodiscard]] PackedTokens packed(std::size_t first, std::size_t count) const {
+    return {count, offsets.data() + first, words.data()};
+  }
+  [[nodiscard]] cuda::Table device_table() { return {table.data(), nullptr, nullptr}; }
+};
+
+std::uint32_t number(const Philox4& words, std::uint32_t j) {
+  return (words.word[j / 2] >> (16 * (j % 2))) & 0xFFFF;
+}
+
+bool dropped(const cuda::Dropout& dropout, std::uint32_t post, std::uint32_t i) {
+  const auto words = random_words(dropout.seed, RandomStream::feature_dropout, dropout.step, post, i / 8);
+  return number(words, i % 8) < dropout.limit;
+}
+
+void expect_close(const std::vector<float>& actual, const std::vector<float>& expected, float tolerance) {
+  ASSERT_EQ(actual.size(), expected.size());
+  for (std::size_t i = 0; i < actual.size(); ++i) {
+    ASSERT_TRUE(std::abs(actual[i] - expected[i]) <= tolerance * (1 + std::abs(expected[i])))
+        << i << ": " << actual[i] << " and not " << expected[i];
+  }
+}
+
+TEST(EncoderKernels, TheMeanOfTheWordsBitForBit) {
+  for (const std::uint32_t dim : {1U, 20U, 64U, 200U, 1024U}) {
+    Posts posts(dim, 1, 1);
+    const std::size_t count = posts.packed().posts;
+    std::vector<float> expected(count * dim);
+    std::vector<float> expected_scales(count);
+    bag_forward_reference(posts.packed(), posts.table.data(), dim, expected.data(), expected_scales.data());
+    std::vector<float> actual(count * dim, 99);
+    std::vector<float> scales(count, 99);
+    ASSERT_EQ(
+        cuda::bag_forward(posts.packed(), posts.device_table(), dim, actual.data(), scales.data(), nullptr),
+        0);
+    EXPECT_EQ(actual, expected);
+    EXPECT_EQ(scales, expected_scales);
+
+    // From a table in bfloat16, that of its widened values.
+    std::vector<Bfloat16> halves;
+    for (float& value : posts.table) {
+      halves.push_back(round_to_nearest(value));
+      value = to_float(halves.back());
+    }
+    bag_forward_reference(posts.packed(), posts.table.data(), dim, expected.data(), expected_scales.data());
+    ASSERT_EQ(cuda::bag_forward(posts.packed(), {nullptr, halves.data(), nullptr}, dim, actual.data(),
+                                scales.data(), nullptr),
+              0);
+    EXPECT_EQ(actual, expected);
+  }
+}
+
+TEST(EncoderKernels, WhatTheWordsReceive) {
+  const std::vector<std::uint32_t> offsets = {0, 2, 2, 5};
+  const std::vector<std::uint32_t> words = {7, kNoWord, 1, 2, 3};
+  const std::vector<std::uint32_t> violators = {4, 4, kNoRow};
+  const std::vector<float> scales = {1, 0, 0.25};
+  std::vector<std::uint32_t> rows(5);
+  std::vector<std::uint32_t> sources(5);
+  std::vector<float> coefficients(5);
+  ASSERT_EQ(cuda::bag_contributions({3, offsets.data(), words.data()}, violators.data(), scales.data(),
+                                    rows.data(), sources.data(), coefficients.data(), nullptr),
+            0);
+  EXPECT_EQ(rows, (std::vector<std::uint32_t>{7, kNoRow, kNoRow, kNoRow, kNoRow}));
+  EXPECT_EQ(sources, (std::vector<std::uint32_t>{0, 0, 2, 2, 2}));
+  EXPECT_EQ(coefficients, (std::vector<float>{1, 1, 0.25, 0.25, 0.25}));
+}
+
+// The kernels with plain products between them, in pieces of the batch, against the references of encoder.h.
+TEST(EncoderKernels, TheConvolutionForwardsAndBackwards) {
+  struct Case {
+    std::uint32_t dim, window, filters;
+    std::size_t piece;
+  };
+  unsigned seed = 0;
+  for (const auto& [dim, window, filters, piece] :
+       {Case{1, 1, 1, 8}, Case{3, 2, 5, 1}, Case{4, 3, 200, 3}, Case{20, 5, 130, 8}, Case{7, 10, 129, 4}}) {
+    SCOPED_TRACE("dim " + std::to_string(dim) + ", window " + std::to_string(window));
+    simt::schedule_seed = seed++;
+    Posts posts(dim, window, filters);
+    const ConvShape& shape = posts.shape;
+    const std::size_t count = posts.packed().posts;
+    const std::size_t tokens = posts.words.size();
+    const std::size_t width = std::size_t{window} * dim;
+    const cuda::Dropout dropout{5, 9, 20000, 1.5F};
+
+    std::vector<float> maximum(count * filters);
+    std::vector<std::uint32_t> expected_place(count * filters);
+    conv_max_forward_reference(shape, posts.packed(), posts.table.data(), posts.weight.data(),
+                               posts.bias.data(), maximum.data(), expected_place.data());
+    std::vector<float> expected_once;
+    std::vector<float> expected_features;
+    for (std::uint32_t post = 0; post < count; ++post) {
+      for (std::uint32_t f = 0; f < filters; ++f) {
+        const float once = std::tanh(maximum[post * filters + f]);
+        expected_once.push_back(once);
+        expected_features.push_back(dropped(dropout, post, f) ? 0 : std::tanh(once) * dropout.scale);
+      }
+    }
+    // Any gradient will do.
+    std::vector<float> feature_gradient;
+    for (std::size_t i = 0; i < count * filters; ++i) {
+      feature_gradient.push_back(std::sin(static_cast<float>(i)));
+    }
+    std::vector<float> expected_gradient;
+    for (std::uint32_t post = 0; post < count; ++post) {
+      for (std::uint32_t f = 0; f < filters; ++f) {
+        const std::size_t i = post * filters + f;
+        const float once = expected_once[i];
+        const float twice = std::tanh(once);
+        const float g = dropped(dropout, post, f) ? 0 : feature_gradient[i] * dropout.scale;
+        expected_gradient.push_back(g * (1 - twice * twice) * (1 - once * once));
+      }
+    }
+    std::vector<float> expected_weight_gradient(posts.weight.size());
+    std::vector<float> expected_bias_gradient(filters);
+    std::vector<float> expected_token_gradient(tokens * dim);
+    conv_max_backward_reference(shape, posts.packed(), posts.table.data(), posts.weight.data(),
+                                expected_gradient.data(), expected_place.data(),
+                                expected_weight_gradient.data(), expected_bias_gradient.data(),
+                                expected_token_gradient.data());
+
+    std::vector<float> once(count * filters, 99);
+    std::vector<float> features(count * filters, 99);
+    std::vector<std::uint32_t> place(count * filters, 99);
+    std::vector<float> gradient = feature_gradient;
+    std::vector<float> weight_gradient(posts.weight.size(), 0);
+    std::vector<float> token_gradient(tokens * dim, 99);
+    for (std::size_t first = 0; first < count; first += piece) {
+      const std::size_t in_piece = std::min(piece, count - first);
+      const PackedTokens packed = posts.packed(first, in_piece);
+      const std::uint32_t first_token = posts.offsets[first];
+      const std::size_t rows = posts.offsets[first + in_piece] - first_token;
+      std::vector<float> windows(rows * width, 99);
+      ASSERT_EQ(cuda::unfold(shape, packed, first_token, posts.device_table(), windows.data(), nullptr), 0);
+      std::vector<float> products(rows * filters);
+      for (std::size_t t = 0; t < rows; ++t) {
+        for (std::size_t f = 0; f < filters; ++f) {
+          float sum = 0;
+          for (std::size_t k = 0; k < window; ++k) {  // in the reference's order, so that ties are its ties
+            float product = 0;
+            for (std::size_t i = k * dim; i < (k + 1) * dim; ++i) {
+              product += windows[t * width + i] * posts.weight[f * width + i];
+            }
+            sum += product;
+          }
+          products[t * filters + f] = sum;
+        }
+      }
+      const std::size_t out = first * filters;
+      ASSERT_EQ(cuda::max_over_time(shape, packed, first_token, static_cast<std::uint32_t>(first),
+                                    products.data(), posts.bias.data(), dropout, once.data() + out,
+                                    place.data() + out, features.data() + out, nullptr),
+                0);
+    }
+    EXPECT_EQ(place, expected_place);
+    expect_close(once, expected_once, 1e-6F);
+    expect_close(features, expected_features, 1e-6F);
+
+    ASSERT_EQ(cuda::features_backward(dropout, static_cast<std::uint32_t>(count), filters, once.data(),
+                                      gradient.data(), nullptr),
+              0);
+    expect_close(gradient, expected_gradient, 1e-6F);
+    for (std::size_t first = 0; first < count; first += piece) {
+      const std::size_t in_piece = std::min(piece, count - first);
+      const PackedTokens packed = posts.packed(first, in_piece);
+      const std::uint32_t first_token = posts.offsets[first];
+      const std::size_t rows = posts.offsets[first + in_piece] - first_token;
+      std::vector<float> windows(rows * width, 99);
+      ASSERT_EQ(cuda::unfold(shape, packed, first_token, posts.device_table(), windows.data(), nullptr), 0);
+      std::vector<float> product_gradient(rows * filters, 99);
+      ASSERT_EQ(cuda::spread_gradient(shape, packed, first_token, gradient.data() + first * filters,
+                                      place.data() + first * filters, product_gradient.data(), nullptr),
+                0);
+      std::vector<float> window_gradient(rows * width, 0);
+      for (std::size_t t = 0; t < rows; ++t) {
+        for (std::size_t f = 0; f < filters; ++f) {
+          const float g = product_gradient[t * filters + f];
+          for (std::size_t i = 0; i < width; ++i) {
+            weight_gradient[f * width + i] += g * windows[t * width + i];
+            window_gradient[t * width + i] += g * posts.weight[f * width + i];
+          }
+        }
+      }
+      ASSERT_EQ(cuda::fold(shape, packed, first_token, window_gradient.data(),
+                           token_gradient.data() + std::size_t{first_token} * dim, nullptr),
+                0);
+    }
+    // A word that was left out has a gradient here, which goes nowhere.
+    for (std::size_t t = 0; t < tokens; ++t) {
+      if (posts.words[t] == kNoWord) std::fill_n(token_gradient.begin() + t * dim, dim, 0.0F);
+    }
+    expect_close(weight_gradient, expected_weight_gradient, 1e-5F);
+    expect_close(token_gradient, expected_token_gradient, 1e-5F);
+  }
+  simt::schedule_seed = 0;
+}
+
+TEST(EncoderKernels, UnfoldsHalfTablesToo) {
+  Posts posts(6, 3, 1);
+  std::vector<Bfloat16> halves;
+  for (float& value : posts.table) {
+    halves.push_back(round_to_nearest(value));
+    value = to_float(halves.back());
+  }
+  std::vector<float> of_floats(posts.words.size() * 18, 99);
+  std::vector<float> of_halves(posts.words.size() * 18, 98);
+  ASSERT_EQ(cuda::unfold(posts.shape, posts.packed(), 0, posts.device_table(), of_floats.data(), nullptr), 0);
+  ASSERT_EQ(cuda::unfold(posts.shape, posts.packed(), 0, {nullptr, halves.data(), nullptr}, of_halves.data(),
+                         nullptr),
+            0);
+  EXPECT_EQ(of_floats, of_halves);
+}
+
+TEST(EncoderKernels, DropWords) {
+  std::vector<std::uint32_t> tokens(1003);
+  for (std::uint32_t t = 0; t < tokens.size(); ++t) tokens[t] = t;
+  const cuda::Dropout dropout{3, 5'000'000'000, 16384, 1};
+  std::vector<std::uint32_t> words(tokens.size(), 99999);
+  ASSERT_EQ(cuda::drop_words(dropout, 1003, tokens.data(), words.data(), nullptr), 0);
+  for (std::uint32_t t = 0; t < tokens.size(); ++t) {
+    const auto random = random_words(3, RandomStream::word_dropout, 5'000'000'000, t / 8, 0);
+    EXPECT_EQ(words[t], number(random, t % 8) < 16384 ? kNoWord : t);
+  }
+  const auto left_out = std::count(words.begin(), words.end(), kNoWord);
+  EXPECT_NEAR(static_cast<double>(left_out), 1003.0 / 4, 4 * std::sqrt(1003 * 0.1875));
+}
+
+TEST(EncoderKernels, DropValues) {
+  const cuda::Dropout dropout{3, 11, 32768, 2};
+  std::vector<float> values(std::size_t{5} * 203, 1);
+  ASSERT_EQ(cuda::drop_values(dropout, 5, 203, values.data(), nullptr), 0);
+  for (std::uint32_t post = 0; post < 5; ++post) {
+    for (std::uint32_t i = 0; i < 203; ++i) {
+      EXPECT_EQ(values[post * 203 + i], dropped(dropout, post, i) ? 0.0F : 2.0F);
+    }
+  }
+}
+
+TEST(EncoderKernels, PositivesAreThoseOfThePosts) {
+  const std::vector<std::uint32_t> hashtags = {3, 5, 9, 1, 2};
+  const std::vector<std::uint32_t> offsets = {0, 3, 4, 5};
+  std::vector<unsigned> counts(10);
+  for (std::uint64_t step = 0; step < 900; ++step) {
+    std::vector<std::uint32_t> positives(3, 99);
+    std::vector<std::uint32_t> positive_offsets(4, 99);
+    ASSERT_EQ(cuda::draw_positives(1, step, 3, hashtags.data(), offsets.data(), positives.data(),
+                                   positive_offsets.data(), nullptr),
+              0);
+    EXPECT_EQ(positive_offsets, (std::vector<std::uint32_t>{0, 1, 2, 3}));
+    EXPECT_EQ(positives[1], 1U);
+    EXPECT_EQ(positives[2], 2U);
+    ++counts[positives[0]];
+  }
+  for (const unsigned hashtag : {3U, 5U, 9U}) EXPECT_NEAR(counts[hashtag], 300, 4 * std::sqrt(200));
+}
+
+TEST(EncoderKernels, UpdatesOfWholeArraysBitForBit) {
+  for (const auto kind : {OptimizerKind::adagrad, OptimizerKind::sgd}) {
+    const bool adagrad = kind == OptimizerKind::adagrad;
+    std::vector<float> values(301);
+    std::vector<float> sums(301);
+    std::vector<float> gradient(301);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      values[i] = std::sin(static_cast<float>(i));
+      sums[i] = i % 5 == 0 ? 0 : static_cast<float>(i);
+      gradient[i] = i % 10 == 0 ? 0 : std::cos(static_cast<float>(3 * i));
+    }
+    // One row is what the reference knows.
+    std::vector<float> expected = values;
+    std::vector<float> expected_sums = sums;
+    const std::uint32_t source = 0;
+    update_rows_reference({kind, 0.3F, 0}, {{0}, {0, 1}, {0}}, {gradient.data(), &source, nullptr, nullptr},
+                          301, expected.data(), adagrad ? expected_sums.data() : nullptr);
+    ASSERT_EQ(cuda::update_dense({kind, 0.3F, 0}, gradient.data(), 301, values.data(),
+                                 adagrad ? sums.data() : nullptr, nullptr),
+              0);
+    EXPECT_EQ(values, expected);
+    EXPECT_EQ(sums, expected_sums);
+  }
+}
+
+TEST(EncoderKernels, TotalsOfManyPairs) {
+  for (const std::uint32_t pairs : {0U, 1U, 255U, 256U, 1000U}) {
+    std::vector<std::uint32_t> violator(pairs);
+    std::vector<std::uint32_t> tries(pairs);
+    std::vector<float> loss(pairs);
+    cuda::Totals expected{1.5, 10, 20};
+    cuda::Totals totals = expected;
+    for (std::uint32_t i = 0; i < pairs; ++i) {
+      violator[i] = i % 3 == 0 ? kNoRow : i;
+      tries[i] = 1'000'000 + i;
+      loss[i] = 0.25F * static_cast<float>(i % 9);
+      expected.violators += i % 3 == 0 ? 0 : 1;
+      expected.tries += tries[i];
+      expected.loss += static_cast<double>(loss[i]);
+    }
+    simt::schedule_seed = pairs;
+    ASSERT_EQ(cuda::add_to_totals(pairs, violator.data(), tries.data(), loss.data(), &totals, nullptr), 0);
+    simt::schedule_seed = 0;
+    EXPECT_EQ(totals.violators, expected.violators);
+    EXPECT_EQ(totals.tries, expected.tries);
+    EXPECT_EQ(totals.loss, expected.loss);  // quarters: exact in any order
+  }
+}
+
+}  // namespace
+}  // namespace tagspace::kernels
