@@ -64,6 +64,16 @@ struct Names<OptimizerType> {
                                    Named<OptimizerType>{OptimizerType::sgd, "sgd"}};
 };
 template <>
+struct Names<RowUpdateMode> {
+  static constexpr std::array kAll{Named<RowUpdateMode>{RowUpdateMode::deterministic, "deterministic"},
+                                   Named<RowUpdateMode>{RowUpdateMode::hogwild, "hogwild"}};
+};
+template <>
+struct Names<TableFormat> {
+  static constexpr std::array kAll{Named<TableFormat>{TableFormat::float32, "float32"},
+                                   Named<TableFormat>{TableFormat::bfloat16, "bfloat16"}};
+};
+template <>
 struct Names<Schedule> {
   static constexpr std::array kAll{Named<Schedule>{Schedule::constant, "constant"},
                                    Named<Schedule>{Schedule::linear, "linear"}};
@@ -340,10 +350,14 @@ std::vector<Option> make_options() {
       "Posts in a step.")
       | Range{1, 65536});
   all.push_back(option("training.device", TAGSPACE_FIELD(training.device),
-      "Where to train: auto, cpu, cuda or cuda:N.")
+      "Where to train: auto, the first GPU if one can be used, else the CPU; cpu; cuda or cuda:N, which is an error where it cannot be used.")
       | Pattern{"^(auto|cpu|cuda(:[0-9]{1,3})?)$", "\"auto\", \"cpu\", \"cuda\" or \"cuda:N\""} | NoEffectOnResult{});
+  all.push_back(option("training.row_updates", TAGSPACE_FIELD(model.row_updates),
+      "deterministic: the same seed gives the same model. hogwild, on a GPU only: hashtag vectors change while others read them, which is faster, and no two trainings are alike."));
+  all.push_back(option("training.table_format", TAGSPACE_FIELD(model.table_format),
+      "How word and hashtag vectors are kept while training: float32; or bfloat16, on a GPU only, in half the memory and rounded at random."));
   all.push_back(option("training.threads", TAGSPACE_FIELD(training.threads),
-      "Threads to train with; 0: one a core. Changes the speed, never the result.")
+      "Threads of the CPU; 0: one a core. Changes the speed, never the result.")
       | Range{0, 1024} | NoEffectOnResult{});
   all.push_back(option("training.early_stopping.metric", TAGSPACE_FIELD(training.metric),
       "The metric of the validation posts that decides which epoch is the best."));

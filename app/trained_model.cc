@@ -42,7 +42,8 @@ RankingMetrics HashtagScorer::measure(const PackedBatch& batch) {
   return sum;
 }
 
-TrainedModel load_trained_model(const std::filesystem::path& run, std::uint32_t threads) {
+TrainedModel load_trained_model(const std::filesystem::path& run, std::uint32_t threads,
+                                const Device& device) {
   RunFolder folder(run);
   if (!path_exists(folder.best())) {
     throw Error("the run '" + run.string() +
@@ -51,7 +52,12 @@ TrainedModel load_trained_model(const std::filesystem::path& run, std::uint32_t 
   auto tokenizer = folder.load_tokenizer();
   HashtagVocabulary hashtags = folder.load_hashtags();
   const std::uint32_t all_threads = resolve_threads(threads);
-  Model model(model_config(folder.experiment(), *tokenizer, hashtags, all_threads));
+  ModelConfig config = model_config(folder.experiment(), *tokenizer, hashtags, all_threads);
+  // Checkpoints are in float32, and what is not trained has no updates.
+  config.device = device;
+  config.table_format = TableFormat::float32;
+  config.row_updates = RowUpdateMode::deterministic;
+  Model model(config);
   const std::string state = model.load(folder.best(), false);
   const auto parsed = nlohmann::json::parse(state, nullptr, false);
   if (!parsed.is_object() || !parsed.contains("as_bag") || !parsed["as_bag"].is_boolean()) {

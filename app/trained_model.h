@@ -59,7 +59,9 @@ struct TrainedModel {
   std::uint32_t threads = 1;
 };
 
-// Loads the best checkpoint of a run. Errors name the file that is missing or damaged.
-[[nodiscard]] TrainedModel load_trained_model(const std::filesystem::path& run, std::uint32_t threads);
+// Loads the best checkpoint of a run, whatever it was trained on, to be used on `device`. Errors name the
+// file that is missing or damaged.
+[[nodiscard]] TrainedModel load_trained_model(const std::filesystem::path& run, std::uint32_t threads,
+                                              const Device& device);
 
 }  // namespace tagspace

@@ -215,6 +215,7 @@ bool Training::train_epoch() {
   if (state_.batch < batches) loader_.start(state_.epochs, state_.batch);
   while (state_.batch < batches) {
     if (stop_asked_()) {
+      state_.statistics += model_.finish_steps();
       measure_time();
       return false;
     }
@@ -232,11 +233,13 @@ bool Training::train_epoch() {
     recent.add(step, now);
     if (reporter_.wants_progress()) report_progress(recent);
     if (now - last_checkpoint >= kCheckpointInterval) {
+      state_.statistics += model_.finish_steps();
       measure_time();
       save_last();
       last_checkpoint = Clock::now();
     }
   }
+  state_.statistics += model_.finish_steps();
   measure_time();
   const double steps_took = state_.epoch_seconds;
   const std::optional<RankingMetrics> validation = validate();

@@ -1,8 +1,6 @@
 #include "model/model.h"
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Functions.h>
-#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <algorithm>
 #include <cmath>
@@ -10,42 +8,14 @@
 
 #include "base/error.h"
 #include "model/checkpoint.h"
-#include "model/kernels/cpu_context.h"
-#include "model/kernels/encoder.h"
-#include "model/kernels/philox.h"
-#include "model/kernels/row_update.h"
-#include "model/kernels/warp.h"
+#include "model/engine.h"
+
+#ifdef TAGSPACE_HAS_CUDA
+#include "model/gpu_engine.h"
+#endif
 
 namespace tagspace {
 namespace {
-
-using kernels::RandomStream;
-
-// Posts whose features and vectors are computed together; a fixed number, so that products do not depend on
-// the number of threads.
-constexpr std::int64_t kPostsPerTask = 32;
-constexpr std::int64_t kColumnsPerTask = 256;
-constexpr std::size_t kPostsPerEncoding = 1024;
-
-// A learnt array and its optimiser's state.
-struct Parameter {
-  const char* name;
-  at::Tensor value;
-  at::Tensor sums;  // Adagrad's sums of squared gradients, undefined under sgd
-
-  [[nodiscard]] float* data() const { return value.mutable_data_ptr<float>(); }
-  [[nodiscard]] float* sums_data() const { return sums.defined() ? sums.mutable_data_ptr<float>() : nullptr; }
-};
-
-template <typename T>
-T* resized(std::vector<T>& values, std::size_t count) {
-  if (values.size() < count) values.resize(count);
-  return values.data();
-}
-
-at::Tensor view(float* data, std::int64_t rows, std::int64_t columns) {
-  return at::from_blob(data, {rows, columns}, at::kFloat);
-}
 
 void normalize(float* vector, std::size_t dim) {
   float squared_norm = 0;
@@ -55,391 +25,37 @@ void normalize(float* vector, std::size_t dim) {
   for (std::size_t i = 0; i < dim; ++i) vector[i] *= factor;
 }
 
-// A number below this out of 65536 is dropped.
-std::uint32_t drop_limit(float rate) { return static_cast<std::uint32_t>(std::lround(rate * 65536)); }
+at::Device torch_device(const Device& device) {
+  return device.cuda ? at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device.index))
+                     : at::Device(at::kCPU);
+}
 
-// What a step computes on the way; kept from step to step so that nothing is allocated anew.
-struct Workspace {
-  std::vector<std::uint32_t> words;         // [tokens] row of the word table, or kNoWord where dropped
-  std::vector<std::uint32_t> places_words;  // [tokens] the same as a row of distinct_vectors
-  kernels::RowGroups word_groups;           // tokens by word
-  std::vector<float> distinct_vectors;      // [distinct words, dim]
-  std::vector<float> maxima;                // [posts, filters], then tanh of it
-  std::vector<std::uint32_t> places;        // [posts, filters]
-  std::vector<float> features;          // [posts, filters] tanh(tanh(maximum)), with dropout when training
-  std::vector<float> feature_gradient;  // [posts, filters]
-  std::vector<float> post_vectors;      // [posts, dim]
-  std::vector<float> post_gradient;     // [posts, dim]
-  std::vector<float> scales;            // [posts] 1 / words, bag only
-  std::vector<float> token_gradient;    // [tokens, dim], cnn only
-  std::vector<float> convolution_gradient;                                 // [filters, window, dim]
-  std::vector<float> bias_gradient;                                        // [filters]
-  std::vector<float> linear_gradient;                                      // [dim, filters]
-  std::vector<float> linear_bias_gradient;                                 // [dim]
-  std::vector<std::uint32_t> positives;                                    // [posts]
-  std::vector<std::uint32_t> positive_offsets;                             // [posts + 1]
-  std::vector<std::uint32_t> violators, tries;                             // [posts]
-  std::vector<float> losses;                                               // [posts]
-  std::vector<kernels::RowGradient> positive_gradient, negative_gradient;  // [posts]
-  std::vector<std::uint32_t> rows, sources;                                // [2 posts], or [tokens]
-  std::vector<float> coefficients, self;                                   // the same
-  kernels::RowGroups row_groups;
-};
+std::unique_ptr<Engine> make_engine(const ModelConfig& config, Parameters& parameters) {
+  if (!config.device.cuda) {
+    if (config.table_format != TableFormat::float32 || config.row_updates != RowUpdateMode::deterministic) {
+      throw std::logic_error("a model on the CPU has float32 tables and deterministic updates");
+    }
+    return make_cpu_engine(config, parameters);
+  }
+#ifdef TAGSPACE_HAS_CUDA
+  return make_gpu_engine(config, parameters, torch_device(config.device));
+#else
+  throw std::logic_error("a model on a GPU, in a build that knows none");
+#endif
+}
 
 }  // namespace
 
 struct Model::Implementation {
   explicit Implementation(const ModelConfig& model_config)
-      : config(model_config), context(std::max<std::uint32_t>(1, model_config.threads)) {
-    if (config.hashtags < 2 || config.dim == 0 || config.vocab_size == 0) {
-      throw std::logic_error("a model needs two hashtags, a word and a dimension");
-    }
-    at::set_num_threads(1);
-    const auto dim = static_cast<std::int64_t>(config.dim);
-    auto generator = at::make_generator<at::CPUGeneratorImpl>(config.seed);
-    const auto normal = [&](std::int64_t rows) {
-      return at::empty({rows, dim}, at::kFloat).normal_(0, config.initial_scale, generator);
-    };
-    // As torch.nn.Conv1d and torch.nn.Linear start: uniform within 1 / sqrt(inputs).
-    const auto uniform = [&](at::IntArrayRef shape, std::int64_t inputs) {
-      const double limit = 1 / std::sqrt(static_cast<double>(inputs));
-      return at::empty(shape, at::kFloat).uniform_(-limit, limit, generator);
-    };
-    hashtag_table.value = normal(config.hashtags);
-    word_table.value = normal(config.vocab_size);
-    if (is_cnn()) {
-      const std::int64_t window = config.window;
-      const std::int64_t filters = config.filters;
-      convolution.value = uniform({filters, window, dim}, window * dim);
-      bias.value = uniform({filters}, window * dim);
-      linear.value = uniform({dim, filters}, filters);
-      linear_bias.value = uniform({dim}, filters);
-    }
-    reset_optimizer();
-    rank_weights = kernels::rank_weights(static_cast<kernels::RankWeight>(config.rank_weight),
-                                         config.hashtags, config.max_tries);
-  }
-
-  [[nodiscard]] bool is_cnn() const { return config.encoder == EncoderType::cnn; }
-
-  std::vector<Parameter*> parameters() {
-    if (!is_cnn()) return {&word_table, &hashtag_table};
-    return {&word_table, &hashtag_table, &convolution, &bias, &linear, &linear_bias};
-  }
-
-  void reset_optimizer() {
-    if (config.optimizer != OptimizerType::adagrad) return;
-    for (auto* parameter : parameters()) parameter->sums = at::zeros_like(parameter->value);
-  }
-
-  // Runs body(first, count) over the posts in fixed pieces, LibTorch's own threads held to one.
-  template <typename Body>
-  void for_posts(std::size_t posts, std::int64_t per_task, const Body& body) {
-    const auto count = static_cast<std::int64_t>(posts);
-    context.pool.run(static_cast<std::size_t>((count + per_task - 1) / per_task),
-                     [&](std::size_t task, std::size_t) {
-                       at::set_num_threads(1);
-                       const std::int64_t first = static_cast<std::int64_t>(task) * per_task;
-                       body(first, std::min(per_task, count - first));
-                     });
-  }
-
-  // Distinct words of `words`, their vectors side by side, and the tokens as rows of them.
-  void gather_words(std::size_t tokens, const std::uint32_t* words) {
-    Workspace& w = workspace;
-    grouper.group(words, tokens, w.word_groups);
-    auto* place = resized(w.places_words, tokens);
-    std::fill_n(place, tokens, kernels::kNoWord);
-    const std::size_t distinct = w.word_groups.rows.size();
-    float* vectors = resized(w.distinct_vectors, distinct * config.dim);
-    for (std::size_t i = 0; i < distinct; ++i) {
-      std::copy_n(word_table.data() + std::size_t{w.word_groups.rows[i]} * config.dim, config.dim,
-                  vectors + i * config.dim);
-      for (auto at = w.word_groups.offsets[i]; at < w.word_groups.offsets[i + 1]; ++at) {
-        place[w.word_groups.order[at]] = static_cast<std::uint32_t>(i);
-      }
-    }
-  }
-
-  [[nodiscard]] kernels::ConvShape shape() const { return {config.dim, config.window, config.filters}; }
-
-  // Post vectors of posts given by `offsets` and `words`, into workspace.post_vectors; with dropout if
-  // `training`.
-  float* forward(std::size_t posts, const std::uint32_t* offsets, const std::uint32_t* words, bool as_bag,
-                 bool training, std::uint64_t step) {
-    Workspace& w = workspace;
-    const std::size_t dim = config.dim;
-    float* vectors = resized(w.post_vectors, posts * dim);
-    if (as_bag || !is_cnn()) {
-      float* scales = resized(w.scales, posts);
-      kernels::bag_forward({posts, offsets, words}, word_table.data(), dim, vectors, scales, context);
-      if (training && !is_cnn()) drop_features(vectors, posts, dim, step);
-      return vectors;
-    }
-    gather_words(offsets[posts], words);
-    const std::size_t filters = config.filters;
-    float* maxima = resized(w.maxima, posts * filters);
-    float* features = resized(w.features, posts * filters);
-    kernels::conv_max_forward(shape(), {posts, offsets, w.places_words.data()}, w.distinct_vectors.data(),
-                              w.word_groups.rows.size(), convolution.data(), bias.data(), maxima,
-                              resized(w.places, posts * filters), context);
-    const auto columns = static_cast<std::int64_t>(filters);
-    for_posts(posts, kPostsPerTask, [&](std::int64_t first, std::int64_t count) {
-      at::Tensor once = view(maxima + first * columns, count, columns);
-      at::Tensor twice = view(features + first * columns, count, columns);
-      at::tanh_out(once, once);
-      at::tanh_out(twice, once);
-    });
-    if (training) drop_features(features, posts, filters, step);
-    for_posts(posts, kPostsPerTask, [&](std::int64_t first, std::int64_t count) {
-      at::Tensor out = view(vectors + first * config.dim, count, config.dim);
-      at::addmm_out(out, linear_bias.value, view(features + first * columns, count, columns),
-                    linear.value.t());
-    });
-    return vectors;
-  }
-
-  // Dropout in place: each value is left out with the configured rate, the others grow by 1 / (1 - rate). The
-  // same call on the gradient is its own backward pass.
-  void drop_features(float* values, std::size_t posts, std::size_t columns, std::uint64_t step) {
-    const std::uint32_t limit = drop_limit(config.dropout);
-    if (limit == 0) return;
-    const float scale = 1 / (1 - config.dropout);
-    for_posts(posts, kPostsPerTask, [&](std::int64_t first, std::int64_t count) {
-      for (std::int64_t post = first; post < first + count; ++post) {
-        float* row = values + static_cast<std::size_t>(post) * columns;
-        for (std::size_t i = 0; i < columns; i += 8) {
-          const auto random =
-              kernels::random_words(config.seed, RandomStream::feature_dropout, step,
-                                    static_cast<std::uint32_t>(post), static_cast<std::uint32_t>(i / 8));
-          for (std::size_t j = 0; j < std::min<std::size_t>(8, columns - i); ++j) {
-            const std::uint32_t number = (random.word[j / 2] >> (16 * (j % 2))) & 0xFFFF;
-            row[i + j] = number < limit ? 0 : row[i + j] * scale;
-          }
-        }
-      }
-    });
-  }
-
-  // The batch's tokens, some left out.
-  const std::uint32_t* drop_words(const PackedBatch& batch, std::uint64_t step) {
-    const std::uint32_t limit = drop_limit(config.word_dropout);
-    if (limit == 0) return batch.tokens.data();
-    auto* words = resized(workspace.words, batch.tokens.size());
-    for (std::size_t t = 0; t < batch.tokens.size(); t += 8) {
-      const auto random = kernels::random_words(config.seed, RandomStream::word_dropout, step,
-                                                static_cast<std::uint32_t>(t / 8), 0);
-      for (std::size_t j = 0; j < std::min<std::size_t>(8, batch.tokens.size() - t); ++j) {
-        const std::uint32_t number = (random.word[j / 2] >> (16 * (j % 2))) & 0xFFFF;
-        words[t + j] = number < limit ? kernels::kNoWord : batch.tokens[t + j];
-      }
-    }
-    return words;
-  }
-
-  // One positive of each post, drawn uniformly.
-  void draw_positives(const PackedBatch& batch, std::uint64_t step) {
-    auto* positives = resized(workspace.positives, batch.posts());
-    auto* offsets = resized(workspace.positive_offsets, batch.posts() + 1);
-    for (std::size_t post = 0; post < batch.posts(); ++post) {
-      const std::uint32_t first = batch.hashtag_offsets[post];
-      const std::uint32_t count = batch.hashtag_offsets[post + 1] - first;
-      if (count == 0) throw std::logic_error("train_step: a post without a hashtag");
-      const auto random = kernels::random_words(config.seed, RandomStream::positives, step,
-                                                static_cast<std::uint32_t>(post), 0);
-      positives[post] = batch.hashtags[first + kernels::negative_of_words(random, 0, count)];
-      offsets[post] = static_cast<std::uint32_t>(post);
-    }
-    offsets[batch.posts()] = static_cast<std::uint32_t>(batch.posts());
-  }
-
-  [[nodiscard]] kernels::Optimizer optimizer(float rate) const {
-    return {static_cast<kernels::OptimizerKind>(config.optimizer), rate, config.max_norm};
-  }
-
-  // The rows of positives and violators, from the post vectors that the loss saw.
-  void update_hashtags(std::size_t posts, float rate) {
-    Workspace& w = workspace;
-    auto* rows = resized(w.rows, 2 * posts);
-    auto* sources = resized(w.sources, 2 * posts);
-    auto* coefficients = resized(w.coefficients, 2 * posts);
-    auto* self = resized(w.self, 2 * posts);
-    for (std::size_t i = 0; i < posts; ++i) {
-      const bool found = w.violators[i] != kernels::kNoViolator;
-      rows[2 * i] = found ? w.positives[i] : kernels::kNoRow;
-      rows[2 * i + 1] = w.violators[i];
-      sources[2 * i] = sources[2 * i + 1] = static_cast<std::uint32_t>(i);
-      coefficients[2 * i] = w.positive_gradient[i].post;
-      self[2 * i] = w.positive_gradient[i].row;
-      coefficients[2 * i + 1] = w.negative_gradient[i].post;
-      self[2 * i + 1] = w.negative_gradient[i].row;
-    }
-    static_assert(kernels::kNoViolator == kernels::kNoRow);
-    grouper.group(rows, 2 * posts, w.row_groups);
-    kernels::update_rows(optimizer(rate), w.row_groups, {w.post_vectors.data(), sources, coefficients, self},
-                         config.dim, hashtag_table.data(), hashtag_table.sums_data(), context);
-  }
-
-  // Each word of a post takes the post's gradient divided by the number of its words.
-  void backward_bag(std::size_t posts, const std::uint32_t* offsets, const std::uint32_t* words, float rate) {
-    Workspace& w = workspace;
-    const std::size_t tokens = offsets[posts];
-    auto* keys = resized(w.rows, tokens);
-    auto* sources = resized(w.sources, tokens);
-    auto* coefficients = resized(w.coefficients, tokens);
-    for (std::size_t post = 0; post < posts; ++post) {
-      // Without a violator there is no gradient, and the words' rows are left alone.
-      const bool found = w.violators[post] != kernels::kNoViolator;
-      for (std::uint32_t t = offsets[post]; t < offsets[post + 1]; ++t) {
-        keys[t] = found ? words[t] : kernels::kNoRow;
-        sources[t] = static_cast<std::uint32_t>(post);
-        coefficients[t] = w.scales[post];
-      }
-    }
-    static_assert(kernels::kNoWord == kernels::kNoRow);
-    grouper.group(keys, tokens, w.row_groups);
-    kernels::update_rows(optimizer(rate), w.row_groups,
-                         {w.post_gradient.data(), sources, coefficients, nullptr}, config.dim,
-                         word_table.data(), word_table.sums_data(), context);
-  }
-
-  void backward_cnn(std::size_t posts, const std::uint32_t* offsets, std::uint64_t step, float rate,
-                    float encoder_rate) {
-    Workspace& w = workspace;
-    const auto filters = static_cast<std::int64_t>(config.filters);
-    const auto dim = static_cast<std::int64_t>(config.dim);
-    const auto count = static_cast<std::int64_t>(posts);
-    float* feature_gradient = resized(w.feature_gradient, posts * config.filters);
-    const at::Tensor vectors_gradient = view(w.post_gradient.data(), count, dim);
-    const at::Tensor features = view(w.features.data(), count, filters);
-
-    // Linear layer: out = features * linear^T + linear_bias.
-    at::Tensor linear_gradient =
-        view(resized(w.linear_gradient, std::size_t{config.dim} * config.filters), dim, filters);
-    context.pool.run(static_cast<std::size_t>((filters + kColumnsPerTask - 1) / kColumnsPerTask),
-                     [&](std::size_t task, std::size_t) {
-                       at::set_num_threads(1);
-                       const std::int64_t first = static_cast<std::int64_t>(task) * kColumnsPerTask;
-                       const std::int64_t columns = std::min(kColumnsPerTask, filters - first);
-                       at::Tensor out = linear_gradient.narrow(1, first, columns);
-                       at::mm_out(out, vectors_gradient.t(), features.narrow(1, first, columns));
-                     });
-    at::Tensor linear_bias_gradient = view(resized(w.linear_bias_gradient, config.dim), 1, dim);
-    at::sum_out(linear_bias_gradient, vectors_gradient, {0}, true);
-    for_posts(posts, kPostsPerTask, [&](std::int64_t first, std::int64_t rows) {
-      at::Tensor out = view(feature_gradient + first * filters, rows, filters);
-      at::mm_out(out, vectors_gradient.narrow(0, first, rows), linear.value);
-    });
-
-    // tanh(tanh(m)): the derivative is (1 - twice^2) (1 - once^2). `features` may have been through dropout,
-    // so twice is taken from once again.
-    drop_features(feature_gradient, posts, config.filters, step);
-    for_posts(posts, kPostsPerTask, [&](std::int64_t first, std::int64_t rows) {
-      const at::Tensor once = view(w.maxima.data() + first * filters, rows, filters);
-      at::Tensor twice = view(w.features.data() + first * filters, rows, filters);
-      at::tanh_out(twice, once);
-      const float* o = w.maxima.data() + first * filters;
-      const float* t = w.features.data() + first * filters;
-      float* g = feature_gradient + first * filters;
-      for (std::int64_t i = 0; i < rows * filters; ++i) g[i] *= (1 - t[i] * t[i]) * (1 - o[i] * o[i]);
-    });
-
-    const std::size_t tokens = offsets[posts];
-    float* token_gradient = resized(w.token_gradient, tokens * config.dim);
-    float* convolution_gradient =
-        resized(w.convolution_gradient, static_cast<std::size_t>(convolution.value.numel()));
-    float* bias_gradient = resized(w.bias_gradient, config.filters);
-    kernels::conv_max_backward(shape(), {posts, offsets, w.places_words.data()}, w.distinct_vectors.data(),
-                               convolution.data(), feature_gradient, w.places.data(), convolution_gradient,
-                               bias_gradient, token_gradient, context);
-
-    const auto update = [&](const Parameter& parameter, const float* gradient) {
-      kernels::update_dense(optimizer(encoder_rate), gradient,
-                            static_cast<std::size_t>(parameter.value.numel()), parameter.data(),
-                            parameter.sums_data(), context);
-    };
-    update(convolution, convolution_gradient);
-    update(bias, bias_gradient);
-    update(linear, w.linear_gradient.data());
-    update(linear_bias, w.linear_bias_gradient.data());
-
-    auto* sources = resized(w.sources, tokens);
-    for (std::size_t t = 0; t < tokens; ++t) sources[t] = static_cast<std::uint32_t>(t);
-    kernels::update_rows(optimizer(rate), w.word_groups, {token_gradient, sources, nullptr, nullptr},
-                         config.dim, word_table.data(), word_table.sums_data(), context);
-  }
-
-  StepStatistics train_step(const PackedBatch& batch, std::uint64_t step, float factor, bool as_bag) {
-    Workspace& w = workspace;
-    const std::size_t posts = batch.posts();
-    if (posts == 0) return {};
-    const std::uint32_t* words = drop_words(batch, step);
-    draw_positives(batch, step);
-    const float* vectors = forward(posts, batch.token_offsets.data(), words, as_bag, true, step);
-
-    const kernels::WarpConfig warp_config{static_cast<kernels::Score>(config.score), config.margin,
-                                          config.max_tries, config.seed, rank_weights.data()};
-    const kernels::WarpBatch warp_batch{posts,
-                                        config.dim,
-                                        config.hashtags,
-                                        vectors,
-                                        hashtag_table.data(),
-                                        batch.hashtags.data(),
-                                        batch.hashtag_offsets.data(),
-                                        w.positives.data(),
-                                        w.positive_offsets.data(),
-                                        step,
-                                        0};
-    const kernels::WarpResult result{resized(w.violators, posts),
-                                     resized(w.tries, posts),
-                                     resized(w.losses, posts),
-                                     resized(w.positive_gradient, posts),
-                                     resized(w.negative_gradient, posts),
-                                     resized(w.post_gradient, posts * config.dim)};
-    kernels::warp(warp_config, warp_batch, 1 / static_cast<float>(posts), result, context);
-
-    StepStatistics statistics;
-    statistics.posts = posts;
-    for (std::size_t i = 0; i < posts; ++i) {
-      statistics.violators += result.violator[i] != kernels::kNoViolator ? 1 : 0;
-      statistics.tries += result.tries[i];
-      statistics.loss += result.loss[i];
-    }
-    if (!std::isfinite(statistics.loss)) {
-      throw Error("the loss is not a finite number any more (step " + std::to_string(step) +
-                  "): training has diverged; lower optimizer.learning_rate or set optimizer.max_norm");
-    }
-    const float rate = config.learning_rate * factor;
-    update_hashtags(posts, rate);
-    if (as_bag || !is_cnn()) {
-      if (!is_cnn()) drop_features(w.post_gradient.data(), posts, config.dim, step);
-      backward_bag(posts, batch.token_offsets.data(), words, rate);
-    } else {
-      backward_cnn(posts, batch.token_offsets.data(), step, rate, config.encoder_learning_rate * factor);
-    }
-    return statistics;
-  }
-
-  void encode(const PackedBatch& batch, bool as_bag, float* post_vectors) {
-    std::vector<std::uint32_t> offsets;
-    for (std::size_t first = 0; first < batch.posts(); first += kPostsPerEncoding) {
-      const std::size_t posts = std::min(kPostsPerEncoding, batch.posts() - first);
-      offsets.clear();
-      for (std::size_t i = 0; i <= posts; ++i) {
-        offsets.push_back(batch.token_offsets[first + i] - batch.token_offsets[first]);
-      }
-      const float* vectors =
-          forward(posts, offsets.data(), batch.tokens.data() + batch.token_offsets[first], as_bag, false, 0);
-      float* out = post_vectors + first * config.dim;
-      std::copy_n(vectors, posts * config.dim, out);
-      if (config.score == ScoreType::cosine) {
-        for (std::size_t i = 0; i < posts; ++i) normalize(out + i * config.dim, config.dim);
-      }
-    }
-  }
+      : config(model_config),
+        parameters(config, torch_device(config.device)),
+        engine(make_engine(config, parameters)) {}
 
   [[nodiscard]] std::vector<float> vectors_of(const Parameter& table) const {
-    std::vector<float> vectors(table.data(), table.data() + table.value.numel());
+    const at::Tensor values = table.value.to(at::kCPU, at::kFloat);
+    const float* data = values.const_data_ptr<float>();
+    std::vector<float> vectors(data, data + values.numel());
     if (config.score == ScoreType::cosine) {
       for (std::size_t i = 0; i < vectors.size(); i += config.dim) normalize(vectors.data() + i, config.dim);
     }
@@ -447,16 +63,8 @@ struct Model::Implementation {
   }
 
   ModelConfig config;
-  kernels::CpuContext context;
-  Parameter word_table{"words", {}, {}};                // [vocab_size, dim]
-  Parameter hashtag_table{"hashtags", {}, {}};          // [hashtags, dim]
-  Parameter convolution{"convolution.weight", {}, {}};  // [filters, window, dim]
-  Parameter bias{"convolution.bias", {}, {}};           // [filters]
-  Parameter linear{"linear.weight", {}, {}};            // [dim, filters]
-  Parameter linear_bias{"linear.bias", {}, {}};         // [dim]
-  std::vector<float> rank_weights;                      // [max_tries]
-  kernels::RowGrouper grouper;
-  Workspace workspace;
+  Parameters parameters;
+  std::unique_ptr<Engine> engine;
 };
 
 Model::Model(const ModelConfig& config) : implementation_(std::make_unique<Implementation>(config)) {}
@@ -468,31 +76,39 @@ const ModelConfig& Model::config() const { return implementation_->config; }
 
 StepStatistics Model::train_step(const PackedBatch& batch, std::uint64_t step, float learning_rate_factor,
                                  bool as_bag) {
-  return implementation_->train_step(batch, step, learning_rate_factor, as_bag);
+  return implementation_->engine->train_step(batch, step, learning_rate_factor, as_bag);
 }
 
-void Model::reset_optimizer() { implementation_->reset_optimizer(); }
+StepStatistics Model::finish_steps() { return implementation_->engine->finish_steps(); }
+
+void Model::reset_optimizer() { implementation_->parameters.reset_optimizer(); }
 
 void Model::encode(const PackedBatch& batch, bool as_bag, float* post_vectors) const {
-  implementation_->encode(batch, as_bag, post_vectors);
+  implementation_->engine->encode(batch, as_bag, post_vectors);
+  if (config().score != ScoreType::cosine) return;
+  for (std::size_t i = 0; i < batch.posts(); ++i) normalize(post_vectors + i * config().dim, config().dim);
 }
 
 std::vector<float> Model::hashtag_vectors() const {
-  return implementation_->vectors_of(implementation_->hashtag_table);
+  return implementation_->vectors_of(implementation_->parameters.hashtags);
 }
 std::vector<float> Model::word_vectors() const {
-  return implementation_->vectors_of(implementation_->word_table);
+  return implementation_->vectors_of(implementation_->parameters.words);
 }
 
 void Model::save(const std::filesystem::path& path, const std::string& state, bool optimizer) const {
   std::vector<NamedArray> arrays;
-  for (const auto* parameter : implementation_->parameters()) {
-    const auto sizes = parameter->value.sizes();
-    const std::vector<std::uint64_t> shape(sizes.begin(), sizes.end());
-    arrays.push_back({parameter->name, shape, parameter->data()});
-    if (optimizer && parameter->sums.defined()) {
-      arrays.push_back({std::string("adagrad.") + parameter->name, shape, parameter->sums_data()});
-    }
+  std::vector<at::Tensor>
+      copies;  // what the arrays point to; the tensors themselves where they are on the CPU
+  const auto add = [&](const std::string& name, const at::Tensor& tensor) {
+    const auto sizes = tensor.sizes();
+    copies.push_back(tensor.to(at::kCPU, at::kFloat));
+    arrays.push_back({name, {sizes.begin(), sizes.end()}, copies.back().const_data_ptr<float>()});
+  };
+  for (const auto* parameter : implementation_->parameters.all()) {
+    add(parameter->name, parameter->value);
+    if (optimizer && parameter->sums.defined())
+      add(std::string("adagrad.") + parameter->name, parameter->sums);
   }
   write_checkpoint(path, arrays, state);
 }
@@ -512,9 +128,11 @@ std::string Model::load(const std::filesystem::path& path, bool optimizer) {
       throw Error("'" + path.string() + "' does not belong to this model: '" + name + "' is " +
                   text(array->shape) + ", and should be " + text(sizes));
     }
-    std::copy_n(array->data, array->size(), target.mutable_data_ptr<float>());
+    // Only read from.
+    auto* const data = const_cast<float*>(array->data);  // NOLINT(cppcoreguidelines-pro-type-const-cast)
+    target.copy_(at::from_blob(data, sizes, at::kFloat));
   };
-  for (const auto* parameter : implementation_->parameters()) {
+  for (const auto* parameter : implementation_->parameters.all()) {
     copy(parameter->name, parameter->value);
     if (optimizer && parameter->sums.defined())
       copy(std::string("adagrad.") + parameter->name, parameter->sums);

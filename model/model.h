@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "data_pipeline/packed_batch.h"
+#include "model/device.h"
 
 namespace tagspace {
 
@@ -20,6 +21,8 @@ enum class EncoderType { cnn, bag };
 enum class ScoreType { dot, cosine };
 enum class RankWeightType { harmonic, log, linear };
 enum class OptimizerType { adagrad, sgd };
+enum class RowUpdateMode { deterministic, hogwild };
+enum class TableFormat { float32, bfloat16 };
 
 // Everything that decides the shape of the model and the arithmetic of a step. The ranges are checked by the
 // experiment file's reader; the model only asserts them.
@@ -46,7 +49,13 @@ struct ModelConfig {
   float encoder_learning_rate = 0.05F;  // of the convolution and the linear layer
   float max_norm = 0;                   // longest word or hashtag vector; 0: any length
 
-  std::uint32_t threads = 1;  // changes the speed of a step, never its result
+  Device device;
+  // On a GPU only. hogwild: hashtag vectors change as soon as a violator is found, while others read them:
+  // fewer launches, a result that depends on the schedule.
+  RowUpdateMode row_updates = RowUpdateMode::deterministic;
+  TableFormat table_format = TableFormat::float32;  // of the word and hashtag vectors while training
+
+  std::uint32_t threads = 1;  // of the CPU; changes the speed of a step, never its result
 };
 
 // Sums over the posts of one step or of many.
@@ -88,8 +97,13 @@ class Model {
   // random choice. `learning_rate_factor` scales both learning rates (linear decay). `as_bag` takes the mean
   // of the word vectors as the post vector also under a cnn, and leaves convolution and linear layer as they
   // are. Throws Error if the loss is not finite; the model is then of no more use.
+  //
+  // A GPU works on the step after the call has returned. The statistics are those of the steps that have
+  // become known since the last call: on the CPU this one's, on a GPU those of some steps before, and
+  // finish_steps() waits for the rest. Loss errors come with the statistics.
   StepStatistics train_step(const PackedBatch& batch, std::uint64_t step, float learning_rate_factor,
                             bool as_bag);
+  [[nodiscard]] StepStatistics finish_steps();
 
   // Forgets the optimiser's sums of squared gradients, as at the start.
   void reset_optimizer();

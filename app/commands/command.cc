@@ -9,4 +9,11 @@ void RunOptions::add_to(CLI::App& command) {
       ->option_text("N (0)");
 }
 
+void RunOptions::add_device_to(CLI::App& command) {
+  command.add_option("--device", device, "Where to encode posts: cpu, cuda, cuda:N, or auto")
+      ->option_text("NAME (cpu)");
+}
+
+TrainedModel RunOptions::load() const { return load_trained_model(run, threads, find_device(device)); }
+
 }  // namespace tagspace

@@ -4,7 +4,10 @@
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <functional>
+#include <string>
 #include <vector>
+
+#include "app/trained_model.h"
 
 namespace tagspace {
 
@@ -29,8 +32,13 @@ struct Command {
 struct RunOptions {
   std::filesystem::path run;
   std::uint32_t threads = 0;
+  std::string device = "cpu";
 
   void add_to(CLI::App& command);
+  // For commands that encode posts.
+  void add_device_to(CLI::App& command);
+  // Errors name what is missing or damaged, or say why the device cannot be used.
+  [[nodiscard]] TrainedModel load() const;
 };
 
 }  // namespace tagspace

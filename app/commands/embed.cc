@@ -34,7 +34,7 @@ std::string npy_header(std::size_t rows, std::size_t columns) {
 }
 
 int embed(const Arguments& arguments) {
-  const TrainedModel trained = load_trained_model(arguments.run.run, arguments.run.threads);
+  const TrainedModel trained = arguments.run.load();
   const std::size_t dim = trained.model.config().dim;
   PostReader reader(arguments.posts, trained.tokenizer->config().lowercase);
   PostBatcher batcher(reader, *trained.tokenizer, trained.hashtags, trained.threads);
@@ -71,6 +71,7 @@ Command add_embed(CLI::App& program) {
   auto arguments = std::make_shared<Arguments>();
   CLI::App* app = program.add_subcommand("embed", "The vector of each post: one line out for each line in");
   arguments->run.add_to(*app);
+  arguments->run.add_device_to(*app);
   app->add_option("--posts", arguments->posts, "File of posts; - is standard input")->option_text("FILE (-)");
   app->add_option("--format", arguments->format,
                   "text: numbers with a space between; npy: a NumPy array of float32")

@@ -22,7 +22,7 @@ struct Arguments {
 };
 
 int evaluate(const Arguments& arguments) {
-  const TrainedModel trained = load_trained_model(arguments.run.run, arguments.run.threads);
+  const TrainedModel trained = arguments.run.load();
   const Experiment& experiment = trained.run.experiment();
   std::filesystem::path posts = arguments.posts;
   if (posts.empty()) posts = experiment.data.test.empty() ? experiment.data.valid : experiment.data.test;
@@ -73,6 +73,7 @@ Command add_evaluate(CLI::App& program) {
   CLI::App* app =
       program.add_subcommand("evaluate", "Precision and recall on posts with hashtags, beside two baselines");
   arguments->run.add_to(*app);
+  arguments->run.add_device_to(*app);
   app->add_option("--posts", arguments->posts,
                   "File of posts (the experiment's data.test, or else data.valid); - is standard input")
       ->option_text("FILE");

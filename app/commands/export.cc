@@ -85,7 +85,7 @@ void write_projector(const NamedTable& table, const std::filesystem::path& folde
 }
 
 int export_tables(const Arguments& arguments) {
-  const TrainedModel trained = load_trained_model(arguments.run.run, arguments.run.threads);
+  const TrainedModel trained = arguments.run.load();
   const std::size_t dim = trained.model.config().dim;
   create_folder(arguments.output);
   const auto write = arguments.format == "word2vec" ? write_word2vec : write_projector;

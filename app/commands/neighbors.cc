@@ -78,7 +78,7 @@ std::vector<float> words_as_posts(const TrainedModel& trained) {
 }
 
 int neighbors(const Arguments& arguments) {
-  const TrainedModel trained = load_trained_model(arguments.run.run, arguments.run.threads);
+  const TrainedModel trained = arguments.run.load();
   const std::size_t dim = trained.model.config().dim;
   const bool query_is_hashtag = arguments.query.starts_with('#');
   const bool of_hashtags = arguments.of == "hashtags";

@@ -41,7 +41,7 @@ std::string as_json(const std::vector<Ranked>& ranked, const HashtagVocabulary& 
 }
 
 int predict(const Arguments& arguments) {
-  const TrainedModel trained = load_trained_model(arguments.run.run, arguments.run.threads);
+  const TrainedModel trained = arguments.run.load();
   PostReader reader(arguments.posts, trained.tokenizer->config().lowercase);
   PostBatcher batcher(reader, *trained.tokenizer, trained.hashtags, trained.threads);
   HashtagScorer scorer(trained.model, trained.as_bag, trained.threads);
@@ -69,6 +69,7 @@ Command add_predict(CLI::App& program) {
   CLI::App* app =
       program.add_subcommand("predict", "The best hashtags for each post: one line out for each line in");
   arguments->run.add_to(*app);
+  arguments->run.add_device_to(*app);
   app->add_option("--top", arguments->top, "Hashtags a post, at most")
       ->check(CLI::Range(1, 1000000))
       ->option_text("N (10)");

@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <cmath>
 #include <fmt/format.h>
 #include <memory>
 #include <optional>
@@ -10,10 +12,12 @@
 #include "app/progress.h"
 #include "app/run_folder.h"
 #include "app/stop_signal.h"
+#include "app/trained_model.h"
 #include "app/training.h"
 #include "app/version.h"
 #include "base/error.h"
 #include "data_pipeline/parallel.h"
+#include "model/gpu_memory.h"
 
 namespace tagspace {
 namespace {
@@ -26,13 +30,57 @@ struct Arguments {
   std::optional<std::uint32_t> threads;
 };
 
-void check_device(const Experiment& experiment) {
-  const std::string& device = experiment.training.device;
-  if (device.starts_with("cuda")) {
-    throw Error("training.device is \"" + device +
-                "\", but this version of tagspace trains on the CPU only; allowed is "
-                "\"auto\" or \"cpu\"");
+// The device to train on; Error if the experiment asks for what it cannot do.
+Device choose_device(const Experiment& experiment) {
+  Device device;
+  try {
+    device = find_device(experiment.training.device);
+  } catch (const Error& error) {
+    throw Error("training.device: " + std::string(error.what()));
   }
+  const auto needs_gpu = [&](const char* key, const char* value, const char* allowed) {
+    throw Error(fmt::format(
+        "{} is \"{}\", which only a GPU can do, and training.device is \"{}\"{}; allowed is "
+        "\"{}\"",
+        key, value, experiment.training.device,
+        experiment.training.device == "auto" ? ", which found no GPU that can be used" : "", allowed));
+  };
+  if (!device.cuda && experiment.model.row_updates == RowUpdateMode::hogwild) {
+    needs_gpu("training.row_updates", "hogwild", "deterministic");
+  }
+  if (!device.cuda && experiment.model.table_format == TableFormat::bfloat16) {
+    needs_gpu("training.table_format", "bfloat16", "float32");
+  }
+  return device;
+}
+
+std::string gibibytes(std::uint64_t bytes) {
+  return fmt::format("{:.1f} GiB", static_cast<double>(bytes) / (1 << 30));
+}
+
+// Says what training takes of the GPU's memory; Error if there is not enough.
+void check_memory(const ModelConfig& config, const PreparedData& data, std::uint32_t batch_size,
+                  Reporter& reporter) {
+  const DeviceProperties gpu = properties_of(config.device);
+  const double tokens_per_post = static_cast<double>(data.train->tokens()) /
+                                 static_cast<double>(std::max<std::uint64_t>(1, data.train->posts()));
+  const auto tokens = static_cast<std::uint64_t>(std::ceil(tokens_per_post * batch_size));
+  const GpuMemory needed = estimate_gpu_memory(config, batch_size, tokens);
+  const std::uint64_t most = largest_batch(config, tokens_per_post, gpu.free_bytes);
+  const std::string of_model_and_batch =
+      fmt::format("{} for the model and {} for batches of {} posts", gibibytes(needed.parameters),
+                  gibibytes(needed.workspace), format_count(batch_size));
+  const std::string where = fmt::format("{} ({}) has {} free of {}", to_string(config.device), gpu.name,
+                                        gibibytes(gpu.free_bytes), gibibytes(gpu.total_bytes));
+  if (needed.parameters + needed.workspace > gpu.free_bytes) {
+    throw Error(fmt::format("training does not fit: {}, and it takes about {}; {}", where, of_model_and_batch,
+                            most > 0
+                                ? "batches of up to " + format_count(most) + " posts would fit"
+                                : "training.table_format \"bfloat16\", fewer words or hashtags, or a smaller "
+                                  "encoder.dim make the model smaller"));
+  }
+  reporter.line(fmt::format("{}; training takes about {}; batches of up to {} posts would fit", where,
+                            of_model_and_batch, format_count(most)));
 }
 
 // The word for the shell, quoted where it must be.
@@ -109,12 +157,14 @@ int train(const Arguments& arguments) {
     RunFolder::check_free(output);
   }
   if (arguments.threads) experiment.training.threads = *arguments.threads;
-  check_device(experiment);
+  experiment.model.device = choose_device(experiment);
 
   const StopSignal stop;
   Reporter reporter;
   const std::uint32_t threads = resolve_threads(experiment.training.threads);
-  reporter.line(fmt::format("tagspace {}: experiment '{}', {} threads", kVersion, experiment.name, threads));
+  reporter.line(fmt::format("tagspace {}: experiment '{}', on {}, {} threads", kVersion, experiment.name,
+                            experiment.model.device.cuda ? to_string(experiment.model.device) : "the CPU",
+                            threads));
   PreparedData data;
   try {
     data = prepare_data(
@@ -135,6 +185,10 @@ int train(const Arguments& arguments) {
   }
   const std::string shown_output = shell_word(output.string());
   try {
+    if (experiment.model.device.cuda) {
+      check_memory(model_config(experiment, *data.tokenizer, data.hashtags, threads), data,
+                   experiment.training.batch_size, reporter);
+    }
     Training training(experiment, data, *run, reporter, [&] { return stop.arrived(); });
     if (arguments.resume) training.resume();
     if (!training.run()) {

@@ -727,7 +727,11 @@ class BadInput(Workplace):
                 ("unknown", {"loss": {"margn": 1}}, r"'unknown\.json': loss\.margn: unknown key; did you mean loss\.margin\?"),
                 ("type", {"encoder": {"dim": "64"}}, r"'type\.json': encoder\.dim: found \"64\" \(text\), allowed is a whole number from 1"),
                 ("value", {"encoder": {"dropout": 1.5}}, r"'value\.json': encoder\.dropout: found 1\.5, allowed is a number from 0 to below 1"),
-                ("cuda", {"training": {"device": "cuda:0"}}, r"training\.device is \"cuda:0\", but .* CPU only")):
+                ("cuda", {"training": {"device": "cuda:999"}}, r"training\.device: cannot use the device cuda:999: ."),
+                ("hogwild", {"training": {"device": "cpu", "row_updates": "hogwild"}},
+                 r"training\.row_updates is \"hogwild\", which only a GPU can do, and training\.device is \"cpu\""),
+                ("halves", {"training": {"device": "cpu", "table_format": "bfloat16"}},
+                 r"training\.table_format is \"bfloat16\", which only a GPU can do")):
             self.refuse(self.config(name, **sections), message)
         self.fail_with("train", "good.json", "--set", "loss.margin=-1", message=r"--set loss\.margin=-1: found -1, allowed is")
 
@@ -737,6 +741,8 @@ class BadInput(Workplace):
         self.fail_with("train", "good.json", "--output", "file", message="'file' is a file")
         self.fail_with("train", "good.json", "--output", "file/run", message="file/run", alone=False)
         self.fail_with("train", "good.json", "--output", ".", message="'.' is not empty")
+        self.fail_with("predict", "runs/good", "--device", "gpu", message="no device is called 'gpu'")
+        self.fail_with("evaluate", "runs/good", "--device", "cuda:999", message="cannot use the device cuda:999")
         self.fail_with("export", "runs/good", "--output", "file", message="'file'")
         self.fail_with("evaluate", "runs/good", "--json", "file/figures.json", message=r"file/figures\.json")
         self.assertEqual((self.folder / "file").read_text(), "text")

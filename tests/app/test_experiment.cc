@@ -76,6 +76,7 @@ TEST(Experiment, EveryKeyArrivesWhereItBelongs) {
     "loss": {"type": "warp", "score": "cosine", "margin": 2, "max_tries": 9, "rank_weight": "log"},
     "optimizer": {"type": "sgd", "learning_rate": 0.5, "encoder_learning_rate": 0.25, "schedule": "linear", "max_norm": 3},
     "training": {"epochs": 6, "bag_epochs": 5, "batch_size": 11, "device": "cpu", "threads": 2,
+                 "row_updates": "hogwild", "table_format": "bfloat16",
                  "early_stopping": {"metric": "mean_rank", "patience": 0}}})");
   const Experiment e = experiment_from_json(document, "c.json");
   EXPECT_EQ(e.name, "a-1");
@@ -111,6 +112,8 @@ TEST(Experiment, EveryKeyArrivesWhereItBelongs) {
   EXPECT_EQ(e.training.bag_epochs, 5U);
   EXPECT_EQ(e.training.batch_size, 11U);
   EXPECT_EQ(e.training.device, "cpu");
+  EXPECT_EQ(e.model.row_updates, RowUpdateMode::hogwild);
+  EXPECT_EQ(e.model.table_format, TableFormat::bfloat16);
   EXPECT_EQ(e.training.threads, 2U);
   EXPECT_EQ(e.training.metric, Metric::mean_rank);
   EXPECT_EQ(e.training.patience, 0U);

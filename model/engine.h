@@ -1,0 +1,37 @@
+// What trains and encodes on one kind of device: the CPU, or a GPU.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "model/parameters.h"
+
+namespace tagspace {
+
+class Engine {
+ public:
+  Engine() = default;
+  virtual ~Engine() = default;
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+  Engine(Engine&&) = delete;
+  Engine& operator=(Engine&&) = delete;
+
+  // See Model, which has checked its arguments.
+  virtual StepStatistics train_step(const PackedBatch& batch, std::uint64_t step, float learning_rate_factor,
+                                    bool as_bag) = 0;
+  virtual StepStatistics finish_steps() = 0;
+  // Vectors of any length: the score is not taken into account.
+  virtual void encode(const PackedBatch& batch, bool as_bag, float* post_vectors) = 0;
+};
+
+// `parameters`, on the CPU, must outlive the engine.
+[[nodiscard]] std::unique_ptr<Engine> make_cpu_engine(const ModelConfig& config, Parameters& parameters);
+
+// A number below this out of 65536 is dropped.
+[[nodiscard]] std::uint32_t drop_limit(float rate);
+
+// Error for a sum of losses that is not finite; `when`: "step 17", "one of the last steps before ...".
+[[noreturn]] void fail_of_divergence(const char* when, std::uint64_t step);
+
+}  // namespace tagspace

@@ -1,0 +1,59 @@
+#include "model/parameters.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Functions.h>
+#include <ATen/Parallel.h>
+#include <cmath>
+#include <stdexcept>
+
+namespace tagspace {
+
+Parameters::Parameters(const ModelConfig& config, at::Device device)
+    : is_cnn_(config.encoder == EncoderType::cnn), has_sums_(config.optimizer == OptimizerType::adagrad) {
+  if (config.hashtags < 2 || config.dim == 0 || config.vocab_size == 0) {
+    throw std::logic_error("a model needs two hashtags, a word and a dimension");
+  }
+  at::set_num_threads(1);
+  const auto dim = static_cast<std::int64_t>(config.dim);
+  auto generator = at::make_generator<at::CPUGeneratorImpl>(config.seed);
+  const auto table_type = config.table_format == TableFormat::bfloat16 ? at::kBFloat16 : at::kFloat;
+  const auto normal = [&](std::int64_t rows) {
+    return at::empty({rows, dim}, at::kFloat)
+        .normal_(0, config.initial_scale, generator)
+        .to(device, table_type);
+  };
+  // As torch.nn.Conv1d and torch.nn.Linear start: uniform within 1 / sqrt(inputs).
+  const auto uniform = [&](at::IntArrayRef shape, std::int64_t inputs) {
+    const double limit = 1 / std::sqrt(static_cast<double>(inputs));
+    return at::empty(shape, at::kFloat).uniform_(-limit, limit, generator).to(device);
+  };
+  hashtags.value = normal(config.hashtags);
+  words.value = normal(config.vocab_size);
+  if (is_cnn_) {
+    const std::int64_t window = config.window;
+    const std::int64_t filters = config.filters;
+    convolution.value = uniform({filters, window, dim}, window * dim);
+    bias.value = uniform({filters}, window * dim);
+    linear.value = uniform({dim, filters}, filters);
+    linear_bias.value = uniform({dim}, filters);
+  }
+  reset_optimizer();
+}
+
+void Parameters::reset_optimizer() {
+  if (!has_sums_) return;
+  for (auto* parameter : all()) {
+    if (parameter->sums.defined()) {
+      parameter->sums.zero_();
+    } else {
+      parameter->sums = at::zeros_like(parameter->value, at::kFloat);
+    }
+  }
+}
+
+std::vector<Parameter*> Parameters::all() {
+  if (!is_cnn_) return {&words, &hashtags};
+  return {&words, &hashtags, &convolution, &bias, &linear, &linear_bias};
+}
+
+}  // namespace tagspace

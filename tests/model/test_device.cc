@@ -1,0 +1,72 @@
+#include <ATen/ATen.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
+#include <dlfcn.h>
+#include <gtest/gtest.h>
+#include <string>
+
+#include "base/error.h"
+#include "model/device.h"
+
+namespace tagspace {
+namespace {
+
+std::string error_of(const std::string& name) {
+  try {
+    (void)find_device(name);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return {};
+}
+
+TEST(Device, Names) {
+  EXPECT_EQ(find_device("cpu"), Device{});
+  EXPECT_EQ(to_string(find_device("cpu")), "cpu");
+  EXPECT_EQ(to_string(Device{true, 3}), "cuda:3");
+  for (const char* name : {"", "gpu", "cuda:", "cuda:x", "cuda:1x", "cuda1", "cpu:0", "cuda:-1"}) {
+    EXPECT_NE(error_of(name).find(std::string("no device is called '") + name + "'"), std::string::npos)
+        << name;
+  }
+}
+
+TEST(Device, AGpuThatCannotBeUsedIsAnErrorThatSaysWhy) {
+  // No machine has so many.
+  const std::string error = error_of("cuda:999");
+  EXPECT_EQ(error.find("cannot use the device cuda:999: "), 0U) << error;
+#ifdef TAGSPACE_HAS_CUDA
+  EXPECT_EQ(error.find("no GPU code"), std::string::npos) << error;
+#else
+  EXPECT_NE(error.find("this build has no GPU code"), std::string::npos) << error;
+  EXPECT_EQ(find_device("auto"), Device{});
+#endif
+}
+
+TEST(Device, AutoIsWhatCanBeUsed) {
+  const bool has_gpu = error_of("cuda").empty();
+  EXPECT_EQ(find_device("auto").cuda, has_gpu);
+}
+
+#ifdef TAGSPACE_HAS_CUDA
+// As find_device() does where there is a GPU: the library must be found by the program's own search path, and
+// bring its streams and tensors with it.
+TEST(Device, LibTorchsCudaPartCanBeLoaded) {
+  if (dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) == nullptr) {
+    GTEST_SKIP() << "LibTorch's CUDA part, or a library that it needs, is not on this machine: " << dlerror();
+  }
+  const auto* guard = c10::impl::getDeviceGuardImpl(at::kCUDA);
+  EXPECT_EQ(guard->type(), at::kCUDA);
+  EXPECT_EQ(guard->deviceCount() > 0, error_of("cuda").empty());
+  // The operator is there; whether it can be carried out is the driver's business.
+  try {
+    const at::Tensor tensor = at::zeros({3}, at::TensorOptions(at::kFloat).device(at::kCUDA));
+    EXPECT_EQ(at::sum(tensor).item<float>(), 0);
+    EXPECT_FALSE(guard->deviceCount() == 0);
+  } catch (const c10::Error& error) {
+    EXPECT_EQ(guard->deviceCount(), 0);
+    EXPECT_NE(std::string(error.what()).find("driver"), std::string::npos) << error.what();
+  }
+}
+#endif
+
+}  // namespace
+}  // namespace tagspace

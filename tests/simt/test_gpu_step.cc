@@ -1,0 +1,342 @@
+// Whole training steps as on a GPU, on the CPU: the engine's own code, LibTorch's products on the CPU, and
+// the CUDA kernels run by the emulator. Compared with the CPU's engine, which tests/model compares with
+// autograd.
+#include <ATen/ATen.h>
+#include <algorithm>
+#include <cmath>
+#include <gtest/gtest.h>
+#include <malloc.h>
+#include <random>
+#include <string>
+
+#include "base/error.h"
+#include "model/gpu_engine.h"
+#include "model/gpu_memory.h"
+#include "tests/simt/simt.h"
+
+namespace tagspace {
+namespace {
+
+constexpr std::uint32_t kHashtags = 30;
+constexpr std::uint32_t kWords = 90;
+
+ModelConfig small(EncoderType encoder) {
+  ModelConfig config;
+  config.seed = 7;
+  config.vocab_size = kWords;
+  config.hashtags = kHashtags;
+  config.encoder = encoder;
+  config.dim = 12;
+  config.window = 3;
+  config.filters = 40;
+  config.initial_scale = 0.3F;
+  config.word_dropout = 0.1F;
+  config.dropout = 0.2F;
+  config.max_tries = 20;
+  config.max_norm = 1.5F;
+  return config;
+}
+
+// Posts whose words belong to one of their hashtags, so that there is something to learn; empty ones among
+// them.
+PackedBatch batch_of(std::uint64_t seed, std::size_t posts) {
+  std::mt19937_64 random(seed);
+  PackedBatch batch;
+  for (std::size_t i = 0; i < posts; ++i) {
+    const auto hashtag = static_cast<std::uint32_t>(random() % (kHashtags - 1));
+    const std::uint64_t tokens = i % 11 == 10 ? 0 : 1 + random() % 9;
+    for (std::uint64_t t = 0; t < tokens; ++t) {
+      batch.tokens.push_back(3 * hashtag + static_cast<std::uint32_t>(random() % 3));
+    }
+    batch.hashtags.push_back(hashtag);
+    if (i % 3 == 0) batch.hashtags.push_back(kHashtags - 1);
+    batch.end_post();
+  }
+  return batch;
+}
+
+// A model with an engine of either kind; all tensors in the host's memory.
+struct Trained {
+  Trained(const ModelConfig& model_config, bool as_on_gpu)
+      : config(model_config),
+        parameters(config, at::kCPU),
+        engine(as_on_gpu ? make_gpu_engine(config, parameters, at::kCPU)
+                         : make_cpu_engine(config, parameters)) {}
+
+  ModelConfig config;
+  Parameters parameters;
+  std::unique_ptr<Engine> engine;
+};
+
+void copy_parameters(Parameters& to, Parameters& from) {
+  const auto targets = to.all();
+  const auto sources = from.all();
+  for (std::size_t i = 0; i < targets.size(); ++i) {
+    targets[i]->value.copy_(sources[i]->value);
+    if (targets[i]->sums.defined()) targets[i]->sums.copy_(sources[i]->sums);
+  }
+}
+
+// The largest difference, relative to 1 where values are below that.
+double distance(const at::Tensor& a, const at::Tensor& b) {
+  const at::Tensor scale = at::clamp(at::abs(b.to(at::kDouble)), 1);
+  return at::max(at::abs(a.to(at::kDouble) - b.to(at::kDouble)) / scale).item<double>();
+}
+
+void expect_close(Parameters& actual, Parameters& expected, double tolerance) {
+  const auto a = actual.all();
+  const auto b = expected.all();
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    EXPECT_TRUE(distance(a[i]->value, b[i]->value) <= tolerance)
+        << a[i]->name << ": " << distance(a[i]->value, b[i]->value);
+    if (!a[i]->sums.defined()) continue;
+    EXPECT_TRUE(distance(a[i]->sums, b[i]->sums) <= tolerance)
+        << "sums of " << a[i]->name << ": " << distance(a[i]->sums, b[i]->sums);
+  }
+}
+
+class GpuStep : public testing::Test {
+ protected:
+  void TearDown() override { simt::schedule_seed = 0; }
+};
+
+struct Case {
+  EncoderType encoder;
+  ScoreType score;
+  OptimizerType optimizer;
+  bool as_bag;
+};
+
+// Each step from the same parameters: all that a step changes is what the CPU's step changes.
+TEST_F(GpuStep, EqualsTheStepOfTheCpu) {
+  for (const auto& [encoder, score, optimizer, as_bag] :
+       {Case{EncoderType::bag, ScoreType::dot, OptimizerType::adagrad, false},
+        Case{EncoderType::bag, ScoreType::cosine, OptimizerType::sgd, false},
+        Case{EncoderType::cnn, ScoreType::dot, OptimizerType::adagrad, false},
+        Case{EncoderType::cnn, ScoreType::cosine, OptimizerType::adagrad, false},
+        Case{EncoderType::cnn, ScoreType::dot, OptimizerType::sgd, false},
+        Case{EncoderType::cnn, ScoreType::dot, OptimizerType::adagrad, true}}) {
+    ModelConfig config = small(encoder);
+    config.score = score;
+    config.optimizer = optimizer;
+    Trained expected(config, false);
+    Trained actual(config, true);
+    expect_close(actual.parameters, expected.parameters, 0);
+    StepStatistics of_expected;
+    StepStatistics of_actual;
+    for (std::uint64_t step = 0; step < 6; ++step) {
+      SCOPED_TRACE("cnn " + std::to_string(static_cast<int>(encoder == EncoderType::cnn)) + ", cosine " +
+                   std::to_string(static_cast<int>(score == ScoreType::cosine)) + ", sgd " +
+                   std::to_string(static_cast<int>(optimizer == OptimizerType::sgd)) + ", as bag " +
+                   std::to_string(static_cast<int>(as_bag)) + ", step " + std::to_string(step));
+      simt::schedule_seed = step;
+      // Of different sizes: memory is used again, and grows.
+      const PackedBatch batch = batch_of(step, 20 + 7 * (step % 3));
+      copy_parameters(actual.parameters, expected.parameters);
+      of_expected += expected.engine->train_step(batch, step, 0.9F, as_bag);
+      of_actual += actual.engine->train_step(batch, step, 0.9F, as_bag);
+      expect_close(actual.parameters, expected.parameters, 2e-5);
+      if (HasFailure()) return;
+    }
+    of_actual += actual.engine->finish_steps();
+    EXPECT_EQ(of_actual.posts, of_expected.posts);
+    EXPECT_EQ(of_actual.violators, of_expected.violators);
+    EXPECT_EQ(of_actual.tries, of_expected.tries);
+    EXPECT_NEAR(of_actual.loss, of_expected.loss, 1e-4 * of_expected.loss);
+
+    const PackedBatch batch = batch_of(99, 40);
+    std::vector<float> vectors(40 * config.dim);
+    std::vector<float> expected_vectors(40 * config.dim);
+    actual.engine->encode(batch, as_bag, vectors.data());
+    copy_parameters(actual.parameters, expected.parameters);
+    expected.engine->encode(batch, as_bag, expected_vectors.data());
+    for (std::size_t i = 0; i < vectors.size(); ++i) {
+      ASSERT_TRUE(std::abs(vectors[i] - expected_vectors[i]) <= 1e-3F * (1 + std::abs(expected_vectors[i])));
+    }
+  }
+}
+
+// The mean loss a post of the first and of the last steps.
+struct Curve {
+  double first = 0;
+  double last = 0;
+};
+Curve train(Trained& model, std::uint64_t steps) {
+  Curve curve;
+  for (std::uint64_t step = 0; step < steps; ++step) {
+    StepStatistics statistics = model.engine->train_step(batch_of(step, 32), step, 1, false);
+    statistics += model.engine->finish_steps();
+    EXPECT_EQ(statistics.posts, 32U);
+    const double loss = statistics.loss / 32;
+    if (step < 5) curve.first += loss / 5;
+    if (step >= steps - 5) curve.last += loss / 5;
+  }
+  return curve;
+}
+
+TEST_F(GpuStep, FiftyStepsLowerTheLossAsOnTheCpu) {
+  for (const auto encoder : {EncoderType::bag, EncoderType::cnn}) {
+    const ModelConfig config = small(encoder);
+    Trained on_cpu(config, false);
+    Trained on_gpu(config, true);
+    const Curve expected = train(on_cpu, 50);
+    const Curve actual = train(on_gpu, 50);
+    EXPECT_LT(actual.last, 0.5 * actual.first);
+    // A rounding may let another violator be chosen, and paths part: not by much.
+    EXPECT_NEAR(actual.last, expected.last, 0.05 * expected.first);
+  }
+}
+
+TEST_F(GpuStep, FiftyStepsOfHogwildAndOfHalfTablesLowerTheLoss) {
+  for (const auto encoder : {EncoderType::bag, EncoderType::cnn}) {
+    for (const bool hogwild : {false, true}) {
+      for (const auto format : {TableFormat::float32, TableFormat::bfloat16}) {
+        if (!hogwild && format == TableFormat::float32) continue;
+        SCOPED_TRACE("hogwild " + std::to_string(static_cast<int>(hogwild)) + ", halves " +
+                     std::to_string(static_cast<int>(format == TableFormat::bfloat16)));
+        ModelConfig config = small(encoder);
+        config.row_updates = hogwild ? RowUpdateMode::hogwild : RowUpdateMode::deterministic;
+        config.table_format = format;
+        Trained model(config, true);
+        const Curve curve = train(model, 50);
+        EXPECT_LT(curve.last, 0.6 * curve.first);
+        EXPECT_EQ(model.parameters.hashtags.value.scalar_type(),
+                  format == TableFormat::bfloat16 ? at::kBFloat16 : at::kFloat);
+      }
+    }
+  }
+}
+
+TEST_F(GpuStep, TheScheduleChangesNothingButUnderHogwild) {
+  for (const bool hogwild : {false, true}) {
+    ModelConfig config = small(EncoderType::cnn);
+    config.row_updates = hogwild ? RowUpdateMode::hogwild : RowUpdateMode::deterministic;
+    std::vector<at::Tensor> tables;
+    for (const std::uint64_t schedule : {0U, 5U, 6U}) {
+      Trained model(config, true);
+      simt::schedule_seed = schedule;
+      train(model, 3);
+      tables.push_back(model.parameters.hashtags.value);
+    }
+    EXPECT_EQ(at::equal(tables[0], tables[1]) && at::equal(tables[1], tables[2]), !hogwild);
+  }
+}
+
+// Statistics come late, in groups, and all of them by finish_steps().
+TEST_F(GpuStep, StatisticsOfAllStepsArrive) {
+  Trained model(small(EncoderType::bag), true);
+  StepStatistics sum;
+  std::uint64_t readings = 0;
+  for (std::uint64_t step = 0; step < 40; ++step) {
+    const StepStatistics some = model.engine->train_step(batch_of(step, 10), step, 1, false);
+    readings += some.posts > 0 ? 1 : 0;
+    sum += some;
+  }
+  EXPECT_EQ(readings, 1U);  // after 32 steps, of the first 16
+  EXPECT_EQ(sum.posts, 160U);
+  sum += model.engine->finish_steps();
+  EXPECT_EQ(sum.posts, 400U);
+  EXPECT_GE(sum.tries, sum.posts);
+  EXPECT_EQ(model.engine->finish_steps().posts, 0U);
+}
+
+TEST_F(GpuStep, ALossThatIsNotFiniteIsAnError) {
+  Trained model(small(EncoderType::bag), true);
+  model.parameters.words.value.fill_(std::numeric_limits<float>::quiet_NaN());
+  model.engine->train_step(batch_of(1, 10), 17, 1, false);
+  try {
+    (void)model.engine->finish_steps();
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("at the latest in step 17"), std::string::npos) << error.what();
+  }
+}
+
+// More products than one piece may hold: the posts are gone through in pieces.
+TEST_F(GpuStep, BatchesOfManyPieces) {
+  ModelConfig config = small(EncoderType::cnn);
+  config.dim = 4;
+  config.window = 2;
+  config.filters = 2000;  // 4194 tokens a piece
+  PackedBatch batch;
+  std::mt19937_64 random(3);
+  for (int post = 0; post < 30; ++post) {
+    const std::uint64_t tokens = post == 11 ? 5000 : random() % 400;  // one alone is more than a piece
+    for (std::uint64_t t = 0; t < tokens; ++t) {
+      batch.tokens.push_back(static_cast<std::uint32_t>(random() % kWords));
+    }
+    batch.hashtags.push_back(static_cast<std::uint32_t>(random() % kHashtags));
+    batch.end_post();
+  }
+  Trained expected(config, false);
+  Trained actual(config, true);
+  expected.engine->train_step(batch, 0, 1, false);
+  actual.engine->train_step(batch, 0, 1, false);
+  expect_close(actual.parameters, expected.parameters, 1e-3);
+}
+
+TEST_F(GpuStep, PostsWithoutAnyToken) {
+  PackedBatch batch;
+  for (int post = 0; post < 5; ++post) {
+    batch.hashtags.push_back(static_cast<std::uint32_t>(post));
+    batch.end_post();
+  }
+  for (const auto encoder : {EncoderType::bag, EncoderType::cnn}) {
+    Trained expected(small(encoder), false);
+    Trained actual(small(encoder), true);
+    expected.engine->train_step(batch, 0, 1, false);
+    actual.engine->train_step(batch, 0, 1, false);
+    expect_close(actual.parameters, expected.parameters, 1e-5);
+  }
+}
+
+// Bytes of the heap in use.
+std::uint64_t heap_bytes() {
+  const struct mallinfo2 info = mallinfo2();
+  return info.uordblks + info.hblkhd;
+}
+
+TEST_F(GpuStep, TheEstimateOfMemoryIsWhatAStepTakes) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers have a heap of their own";
+#endif
+  for (const auto encoder : {EncoderType::bag, EncoderType::cnn}) {
+    ModelConfig config = small(encoder);
+    config.vocab_size = 20000;
+    config.hashtags = 10000;
+    config.dim = 32;
+    config.filters = 100;
+    config.word_dropout = 0.1F;
+    const PackedBatch batch = batch_of(1, 1000);
+    // What the emulator and LibTorch keep from their first use on is there before.
+    Trained(config, true).engine->train_step(batch, 0, 1, false);
+    const std::uint64_t before = heap_bytes();
+    Trained model(config, true);
+    const std::uint64_t with_model = heap_bytes();
+    for (std::uint64_t step = 0; step < 3; ++step) model.engine->train_step(batch, step, 1, false);
+    const auto parameters = static_cast<double>(with_model - before);
+    const auto workspace = static_cast<double>(heap_bytes() - with_model);
+    const GpuMemory estimate = estimate_gpu_memory(config, batch.posts(), batch.tokens.size());
+    EXPECT_NEAR(parameters / static_cast<double>(estimate.parameters), 1, 0.05);
+    // The pinned memory, which is the host's, is in the heap here too.
+    EXPECT_NEAR(workspace / static_cast<double>(estimate.workspace), 1, 0.15);
+  }
+}
+
+TEST_F(GpuStep, TheLargestBatchIsTheLargestThatFits) {
+  const ModelConfig config = small(EncoderType::cnn);
+  const std::uint64_t bytes = 5'000'000;
+  const std::uint64_t posts = largest_batch(config, 4.5, bytes);
+  const auto total = [&](std::uint64_t count) {
+    const auto tokens = static_cast<std::uint64_t>(std::ceil(4.5 * static_cast<double>(count)));
+    const GpuMemory memory = estimate_gpu_memory(config, count, tokens);
+    return memory.parameters + memory.workspace;
+  };
+  EXPECT_GT(posts, 100U);
+  EXPECT_LE(total(posts), bytes);
+  EXPECT_GT(total(posts + 1), bytes);
+  EXPECT_EQ(largest_batch(config, 4.5, 1000), 0U);  // not even the tables
+}
+
+}  // namespace
+}  // namespace tagspace
