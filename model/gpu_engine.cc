@@ -12,6 +12,7 @@
 #include <ATen/core/Tensor.h>
 #include <algorithm>
 #include <array>
+#include <c10/core/DeviceGuard.h>
 #include <c10/core/Event.h>
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
@@ -94,7 +95,60 @@ class GpuEngine final : public Engine {
  public:
   GpuEngine(const ModelConfig& config, Parameters& parameters, at::Device device)
       : config_(config), parameters_(parameters), device_(device) {
-    select_device();
+    on_device([&] { prepare(); });
+  }
+
+  StepStatistics train_step(const PackedBatch& batch, std::uint64_t step, float factor,
+                            bool as_bag) override {
+    if (batch.posts() == 0) return {};
+    return on_device([&] { return enqueue_step(batch, step, factor, as_bag); });
+  }
+
+  StepStatistics finish_steps() override {
+    return on_device([&] {
+      StepStatistics statistics = take_reading();
+      begin_reading();
+      statistics += take_reading();
+      // Small numbers from here on, so that sums of losses stay exact to the last digit.
+      totals_.zero_();
+      read_ = {};
+      return statistics;
+    });
+  }
+
+  void encode(const PackedBatch& batch, bool as_bag, float* post_vectors) override {
+    on_device([&] { encode_parts(batch, as_bag, post_vectors); });
+  }
+
+ private:
+  struct Slot {
+    at::Tensor on_host;  // pinned
+    Buffer on_device;
+    DeviceBatch batch;
+    // On a GPU: the buffer on the host may be written again, the one on the device may.
+    std::optional<c10::Event> copied, used;
+  };
+
+  [[nodiscard]] bool on_gpu() const { return device_.is_cuda(); }
+
+  // Runs `body` with the GPU as the current device of both LibTorch and the CUDA runtime that the kernels are
+  // linked to; LibTorch's errors become messages.
+  template <typename Body>
+  auto on_device(const Body& body) -> decltype(body()) {
+    try {
+      const c10::DeviceGuard guard(device_);
+      if (on_gpu()) check(cuda::select_device(static_cast<std::uint32_t>(device_.index())));
+      return body();
+    } catch (const c10::OutOfMemoryError&) {
+      throw Error(
+          "the GPU's memory is used up: lower training.batch_size or encoder.dim, or keep the tables in half "
+          "of it with training.table_format");
+    } catch (const c10::Error& error) {
+      throw Error(std::string("LibTorch reports: ") + error.what_without_backtrace());
+    }
+  }
+
+  void prepare() {
     if (on_gpu()) {
       guard_.emplace(at::kCUDA);
       copy_stream_ = guard_->getStreamFromGlobalPool(device_);
@@ -114,16 +168,13 @@ class GpuEngine final : public Engine {
     totals_on_host_ = pinned(sizeof(cuda::Totals), on_gpu());
   }
 
-  StepStatistics train_step(const PackedBatch& batch, std::uint64_t step, float factor,
-                            bool as_bag) override {
+  StepStatistics enqueue_step(const PackedBatch& batch, std::uint64_t step, float factor, bool as_bag) {
     const std::size_t posts = batch.posts();
-    if (posts == 0) return {};
     for (std::size_t i = 0; i < posts; ++i) {
       if (batch.hashtag_offsets[i] == batch.hashtag_offsets[i + 1]) {
         throw std::logic_error("train_step: a post without a hashtag");
       }
     }
-    select_device();
     Slot& slot = upload(batch);
     const DeviceBatch& on_device = slot.batch;
     const bool bag = as_bag || config_.encoder == EncoderType::bag;
@@ -158,19 +209,7 @@ class GpuEngine final : public Engine {
     return statistics;
   }
 
-  StepStatistics finish_steps() override {
-    select_device();
-    StepStatistics statistics = take_reading();
-    begin_reading();
-    statistics += take_reading();
-    // Small numbers from here on, so that sums of losses stay exact to the last digit.
-    totals_.zero_();
-    read_ = {};
-    return statistics;
-  }
-
-  void encode(const PackedBatch& batch, bool as_bag, float* post_vectors) override {
-    select_device();
+  void encode_parts(const PackedBatch& batch, bool as_bag, float* post_vectors) {
     const bool bag = as_bag || config_.encoder == EncoderType::bag;
     PackedBatch part;
     for (std::size_t first = 0; first < batch.posts(); first += kPostsPerEncoding) {
@@ -191,19 +230,6 @@ class GpuEngine final : public Engine {
     }
   }
 
- private:
-  struct Slot {
-    at::Tensor on_host;  // pinned
-    Buffer on_device;
-    DeviceBatch batch;
-    // On a GPU: the buffer on the host may be written again, the one on the device may.
-    std::optional<c10::Event> copied, used;
-  };
-
-  [[nodiscard]] bool on_gpu() const { return device_.is_cuda(); }
-  void select_device() const {
-    if (on_gpu()) check(cuda::select_device(static_cast<std::uint32_t>(device_.index())));
-  }
   [[nodiscard]] c10::Stream compute_stream() const { return guard_->getStream(device_); }
   [[nodiscard]] CUstream_st* stream() const {
     return on_gpu() ? static_cast<CUstream_st*>(compute_stream().native_handle()) : nullptr;
@@ -214,9 +240,15 @@ class GpuEngine final : public Engine {
     return buffer.get<T>(device_, count);
   }
   float* post_gradient(std::size_t posts) { return get<float>(post_gradient_buffer_, posts * config_.dim); }
+  // Without a question to the CUDA runtime whose memory that is.
+  [[nodiscard]] at::Tensor tensor_at(void* data, at::IntArrayRef sizes, at::ScalarType type) const {
+    return at::for_blob(data, sizes)
+        .options(at::TensorOptions(type).device(device_))
+        .target_device(device_)
+        .make_tensor();
+  }
   [[nodiscard]] at::Tensor view(float* data, std::size_t rows, std::size_t columns) const {
-    return at::from_blob(data, {static_cast<std::int64_t>(rows), static_cast<std::int64_t>(columns)},
-                         at::TensorOptions(at::kFloat).device(device_));
+    return tensor_at(data, {static_cast<std::int64_t>(rows), static_cast<std::int64_t>(columns)}, at::kFloat);
   }
   [[nodiscard]] at::Tensor view(const at::Tensor& parameter, std::size_t rows, std::size_t columns) const {
     return parameter.view({static_cast<std::int64_t>(rows), static_cast<std::int64_t>(columns)});
@@ -263,8 +295,7 @@ class GpuEngine final : public Engine {
     // New memory may be what work of the computing stream still reads: it comes after that.
     if (on_gpu() && slot.on_device.bytes() != held) slot.used->record(compute_stream());
 
-    at::Tensor target =
-        at::from_blob(data, {static_cast<std::int64_t>(bytes)}, at::TensorOptions(at::kByte).device(device_));
+    at::Tensor target = tensor_at(data, {static_cast<std::int64_t>(bytes)}, at::kByte);
     const at::Tensor source = slot.on_host.narrow(0, 0, static_cast<std::int64_t>(bytes));
     if (on_gpu()) {
       slot.used->block(*copy_stream_);
