@@ -225,17 +225,26 @@ TEST_F(GpuStep, TheScheduleChangesNothingButUnderHogwild) {
 // Statistics come late, in groups, and all of them by finish_steps().
 TEST_F(GpuStep, StatisticsOfAllStepsArrive) {
   Trained model(small(EncoderType::bag), true);
+  Trained asked_always(small(EncoderType::bag), true);
   StepStatistics sum;
+  StepStatistics expected;
   std::uint64_t readings = 0;
-  for (std::uint64_t step = 0; step < 40; ++step) {
+  for (std::uint64_t step = 0; step < 60; ++step) {
     const StepStatistics some = model.engine->train_step(batch_of(step, 10), step, 1, false);
     readings += some.posts > 0 ? 1 : 0;
     sum += some;
+    asked_always.engine->train_step(batch_of(step, 10), step, 1, false);
+    const StepStatistics of_step = asked_always.engine->finish_steps();
+    EXPECT_EQ(of_step.posts, 10U);
+    expected += of_step;
   }
-  EXPECT_EQ(readings, 1U);  // after 32 steps, of the first 16
-  EXPECT_EQ(sum.posts, 160U);
+  EXPECT_EQ(readings, 2U);  // after 32 steps of the first 16, after 48 of the next
+  EXPECT_EQ(sum.posts, 320U);
   sum += model.engine->finish_steps();
-  EXPECT_EQ(sum.posts, 400U);
+  EXPECT_EQ(sum.posts, 600U);
+  EXPECT_EQ(sum.violators, expected.violators);
+  EXPECT_EQ(sum.tries, expected.tries);
+  EXPECT_NEAR(sum.loss, expected.loss, 1e-9 * expected.loss);
   EXPECT_GE(sum.tries, sum.posts);
   EXPECT_EQ(model.engine->finish_steps().posts, 0U);
 }
