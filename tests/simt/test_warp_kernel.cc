@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "model/kernels/cuda/warp.cuh"
+#include "model/kernels/hogwild.h"
 #include "model/kernels/warp.h"
 #include "tests/model/warp_cases.h"
 #include "tests/simt/simt.h"
@@ -328,8 +329,7 @@ TEST_F(WarpKernelTest, HalfTablesGiveWhatTheirWidenedOnesGive) {
 
 // --- Hogwild.
 
-// The plain algorithm: one pair after the other, each changing its two rows before the next one reads any.
-// `table` is in float32 either way; with `halves`, what is written is rounded at random.
+// What the plain algorithm makes of the problem's table, and of sums that begin at 0.01.
 struct Sequential {
   std::vector<float> table, sums;
   Outcome out;
@@ -337,69 +337,8 @@ struct Sequential {
   Sequential(const Problem& problem, const WarpConfig& config, std::uint64_t step, const Optimizer& optimizer,
              bool halves)
       : table(problem.table), sums(problem.table.size(), 0.01F), out(problem) {
-    const std::size_t dim = problem.dim;
-    std::fill(out.post.begin(), out.post.end(), 0.0F);
-    for (std::uint32_t post = 0; post < problem.posts; ++post) {
-      for (auto pair = problem.positive_offsets[post]; pair < problem.positive_offsets[post + 1]; ++pair) {
-        // A batch of this pair alone, with the number that it has in the whole.
-        const std::uint32_t own_offsets[] = {problem.own_offsets[post], problem.own_offsets[post + 1]};
-        const std::uint32_t one[] = {0, 1};
-        WarpBatch batch = problem.batch(step);
-        batch.first_pair += pair;
-        batch = {1,
-                 dim,
-                 batch.rows,
-                 batch.post_vectors + post * dim,
-                 table.data(),
-                 batch.own,
-                 own_offsets,
-                 &problem.positives[pair],
-                 one,
-                 step,
-                 batch.first_pair};
-        std::vector<float> gradient(dim);
-        RowGradient of[2];
-        warp_reference(
-            config, batch, kScale,
-            {&out.violator[pair], &out.tries[pair], &out.loss[pair], &of[0], &of[1], gradient.data()});
-        for (std::size_t i = 0; i < dim; ++i) out.post[post * dim + i] += gradient[i];
-        if (out.violator[pair] == kNoViolator) continue;
-        const std::uint32_t rows[] = {problem.positives[pair], out.violator[pair]};
-        for (std::uint32_t side = 0; side < 2; ++side) {
-          step_on(rows[side], batch.post_vectors, of[side], dim, optimizer,
-                  {config.seed, RandomStream::hashtag_rounding, step}, 2 * batch.first_pair + side, halves);
-        }
-      }
-    }
-  }
-
- private:
-  void step_on(std::uint32_t row, const float* p, const RowGradient& of, std::size_t dim,
-               const Optimizer& optimizer, const RoundingSource& rounding, std::uint32_t item, bool halves) {
-    float* x = &table[row * dim];
-    const std::uint32_t zero[] = {0, 1};
-    const std::uint32_t source = 0;
-    RowGroups groups;
-    groups.rows = {row};
-    groups.offsets = {zero[0], zero[1]};
-    groups.order = {0};
-    Optimizer uncut = optimizer;
-    uncut.max_norm = 0;
-    update_rows_reference(uncut, groups, {p, &source, &of.post, &of.row}, dim, table.data(), sums.data());
-    const auto rounded = [&](float value, std::uint32_t random) {
-      return halves ? to_float(round_at_random(value, random)) : value;
-    };
-    float squared_norm = 0;
-    for (std::uint32_t i = 0; i < dim; ++i) {
-      x[i] = rounded(x[i], rounding_words(rounding, item, i / 4).word[i % 4]);
-      squared_norm += x[i] * x[i];
-    }
-    const float norm = std::sqrt(squared_norm);
-    if (!(optimizer.max_norm > 0 && norm > optimizer.max_norm)) return;
-    for (std::uint32_t i = 0; i < dim; ++i) {
-      const auto random = rounding_words(rounding, item, static_cast<std::uint32_t>(dim) + i).word[0];
-      x[i] = rounded(x[i] * (optimizer.max_norm / norm), random);
-    }
+    hogwild_reference(config, problem.batch(step), kScale, optimizer, halves, table.data(), sums.data(),
+                      out.result());
   }
 };
 
