@@ -21,6 +21,7 @@ if(NOT TAGSPACE_CUDA STREQUAL OFF)
       set(CMAKE_CUDA_ARCHITECTURES 80-real 90)
     endif()
     set(CMAKE_CUDA_STANDARD 17)
+    find_package(CUDAToolkit REQUIRED)
     set(TAGSPACE_HAS_CUDA ON)
   elseif(TAGSPACE_CUDA STREQUAL ON)
     message(FATAL_ERROR "TAGSPACE_CUDA=ON, but no nvcc was found: put it on PATH, set CUDACXX, "
