@@ -379,8 +379,10 @@ __global__ void __launch_bounds__(kMaxWarps * 32, kMinBlocks<kCosine, kAligned>)
         }
       }
       if constexpr (kHogwild) {
+        // limit_norm and the post's next pair read what other lanes have written; shuffles alone do not order
+        // memory.
+        __syncwarp(mask);
         if (search.optimizer.max_norm > 0) {
-          __syncwarp(mask);
           limit_norm(positive, dim, search.optimizer.max_norm, lane, lanes, mask, rounding, update);
           limit_norm(negative, dim, search.optimizer.max_norm, lane, lanes, mask, rounding, update + 1);
           __syncwarp(mask);
