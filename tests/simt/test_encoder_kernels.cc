@@ -55,11 +55,12 @@ bool dropped(const cuda::Dropout& dropout, std::uint32_t post, std::uint32_t i) 
   return number(words, i % 8) < dropout.limit;
 }
 
-void expect_close(const std::vector<float>& actual, const std::vector<float>& expected, float tolerance) {
+void expect_close(const char* what, const std::vector<float>& actual, const std::vector<float>& expected,
+                  float tolerance) {
   ASSERT_EQ(actual.size(), expected.size());
   for (std::size_t i = 0; i < actual.size(); ++i) {
     ASSERT_TRUE(std::abs(actual[i] - expected[i]) <= tolerance * (1 + std::abs(expected[i])))
-        << i << ": " << actual[i] << " and not " << expected[i];
+        << what << ' ' << i << ": " << actual[i] << " and not " << expected[i];
   }
 }
 
@@ -196,13 +197,13 @@ TEST(EncoderKernels, TheConvolutionForwardsAndBackwards) {
                 0);
     }
     EXPECT_EQ(place, expected_place);
-    expect_close(once, expected_once, 1e-6F);
-    expect_close(features, expected_features, 1e-6F);
+    expect_close("once", once, expected_once, 1e-6F);
+    expect_close("features", features, expected_features, 1e-6F);
 
     ASSERT_EQ(cuda::features_backward(dropout, static_cast<std::uint32_t>(count), filters, once.data(),
                                       gradient.data(), nullptr),
               0);
-    expect_close(gradient, expected_gradient, 1e-6F);
+    expect_close("gradient", gradient, expected_gradient, 1e-6F);
     for (std::size_t first = 0; first < count; first += piece) {
       const std::size_t in_piece = std::min(piece, count - first);
       const PackedTokens packed = posts.packed(first, in_piece);
@@ -232,10 +233,37 @@ TEST(EncoderKernels, TheConvolutionForwardsAndBackwards) {
     for (std::size_t t = 0; t < tokens; ++t) {
       if (posts.words[t] == kNoWord) std::fill_n(token_gradient.begin() + t * dim, dim, 0.0F);
     }
-    expect_close(weight_gradient, expected_weight_gradient, 1e-5F);
-    expect_close(token_gradient, expected_token_gradient, 1e-5F);
+    expect_close("weight_gradient", weight_gradient, expected_weight_gradient, 1e-5F);
+    expect_close("token_gradient", token_gradient, expected_token_gradient, 1e-5F);
   }
   simt::schedule_seed = 0;
+}
+
+TEST(EncoderKernels, TheFirstOfEqualMaximaCounts) {
+  constexpr std::size_t kFilters = 150;
+  const Posts posts(1, 1, kFilters);
+  std::mt19937_64 engine(1);
+  std::vector<float> products(posts.words.size() * kFilters);
+  for (auto& product : products) product = static_cast<float>(engine() % 3) - 4;
+  const std::size_t features = posts.packed().posts * kFilters;
+  std::vector<float> once(features);
+  std::vector<float> twice(features);
+  std::vector<std::uint32_t> place(features, 99);
+  ASSERT_EQ(cuda::max_over_time(posts.shape, posts.packed(), 0, 0, products.data(), posts.bias.data(), {},
+                                once.data(), place.data(), twice.data(), nullptr),
+            0);
+  for (std::size_t i = 0; i < features; ++i) {
+    const std::uint32_t begin = posts.offsets[i / kFilters];
+    const std::uint32_t end = posts.offsets[i / kFilters + 1];
+    const auto product = [&](std::size_t t) { return products[t * kFilters + i % kFilters]; };
+    std::uint32_t first = begin;
+    for (std::uint32_t t = begin; t < end; ++t) {
+      if (product(t) > product(first)) first = t;
+    }
+    EXPECT_EQ(place[i], first - begin) << i;
+    const float maximum = begin == end ? 0 : product(first);
+    EXPECT_TRUE(std::abs(once[i] - std::tanh(maximum + posts.bias[i % kFilters])) <= 1e-6F) << i;
+  }
 }
 
 TEST(EncoderKernels, UnfoldsHalfTablesToo) {
