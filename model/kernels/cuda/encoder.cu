@@ -96,8 +96,10 @@ __global__ void __launch_bounds__(kThreads)
     float sum = 0;
 #pragma unroll 4
     for (std::uint32_t t = begin; t < end; ++t) {
+      // A word that is left out reads row 0 in vain: a branch would let each load wait for the one before it.
       const std::uint32_t word = tokens.words[t];
-      if (word != kNoWord) sum = __fadd_rn(sum, table_element(words, std::size_t{word} * dim + i));
+      const float value = table_element(words, std::size_t{word == kNoWord ? 0 : word} * dim + i);
+      sum = word == kNoWord ? sum : __fadd_rn(sum, value);
     }
     post_vectors[std::size_t{post} * dim + i] = __fmul_rn(sum, scale);
   }

@@ -69,9 +69,10 @@ __device__ __forceinline__ void add_up(const RowUpdate& update, std::uint32_t ro
       const std::uint32_t k_source = __shfl_sync(kFull, source, static_cast<int>(k));
       const float k_coefficient = __shfl_sync(kFull, coefficient, static_cast<int>(k));
       const float k_self = __shfl_sync(kFull, self, static_cast<int>(k));
-      if (!active) continue;
-      const auto v = *reinterpret_cast<const Vector<float, kWidth>*>(update.from.vectors +
-                                                                     std::size_t{k_source} * update.dim + i);
+      // Lanes beyond the row read its first elements in vain: a branch here would let each load wait for the
+      // addition before it.
+      const float* const vector = update.from.vectors + std::size_t{k_source} * update.dim;
+      const auto v = *reinterpret_cast<const Vector<float, kWidth>*>(vector + (active ? i : 0));
 #pragma unroll
       for (int j = 0; j < kWidth; ++j) {
         gradient.at[j] = __fadd_rn(gradient.at[j],

@@ -20,12 +20,12 @@
 // could share in a row without another order of additions. The halves of 8 and 4 are exchanges between lanes,
 // those of 2 and 1 are within a lane; a + b equals b + a, so that all four lanes end with the same score.
 // Multiplications and additions are intrinsics that nvcc never contracts to fused ones. Denormal numbers are
-// kept (not with -ftz=true or -use_fast_math). Rows kept in bfloat16 are widened, which is exact: scores are
-// those of the widened table.
+// kept (not with -ftz=true or -use_fast_math), but for hogwild's atomic additions, which take them for zero.
+// Rows kept in bfloat16 are widened, which is exact: scores are those of the widened table.
 //
 // Memory. Read for each try: the row, once, in order, 64 bytes (bfloat16: 32) at a time, four loads in flight
 // a lane; rows are at random places, so that the table's size does not matter beyond the L2 cache. The post
-// vector is read once, into shared memory, padded with zeros to whole turns of the loop; there the quads of a
+// vector is read once, into shared memory, where the quads of a
 // group read the same address, and an eighth of the warp's 16-byte reads, one group of 8 lanes, all banks.
 // (Registers for it would leave room for fewer warps.) Per pair, rows of the positive and the violator are
 // read once more for the gradient, soon after the search and thus from a cache. Written: the pair's result by
@@ -71,9 +71,9 @@ constexpr int kMinBlocks = !kAligned ? 2
                            : kCosine ? 3
                                      : kBlocksOfHalf;
 
-// Post vectors, in shared memory, are padded to whole batches of loads.
+// Post vectors, in shared memory, end with zeros up to a whole read of 16 bytes.
 __host__ __device__ __forceinline__ unsigned padded(unsigned dim) {
-  return (dim + kBatch * kBlock - 1) / (kBatch * kBlock) * (kBatch * kBlock);
+  return (dim + kQuad - 1) / kQuad * kQuad;
 }
 
 // A lane's 4 of the 16 partial sums.
@@ -112,19 +112,29 @@ struct RowScore {
 template <typename T, bool kLive, bool kCosine, bool kAligned>
 __device__ __forceinline__ RowScore score_row(const float* post, float post_inverse, const T* row,
                                               bool active, unsigned dim, unsigned quad_lane, unsigned mask) {
+  constexpr unsigned kTurn = kBatch * kBlock;
   PartialSums products;
   PartialSums squares;
+  const auto add = [&](const float* of_post, const float4& values) {
+    products.add_products(*reinterpret_cast<const float4*>(of_post), values);
+    if (kCosine) squares.add_products(values, values);
+  };
+  if (active) {
+    const T* from = row + kQuad * quad_lane;
+    const float* with = post + kQuad * quad_lane;
+    // Whole turns without a look at the end of the row, and pointers that advance: fewer instructions a row.
 #pragma unroll 1
-  for (unsigned first = kQuad * quad_lane; first < padded(dim); first += kBatch * kBlock) {
-    float4 values[kBatch];
+    for (unsigned turns = dim / kTurn; turns != 0; --turns, from += kTurn, with += kTurn) {
+      float4 values[kBatch];
 #pragma unroll
-    for (unsigned k = 0; k < kBatch; ++k) {
-      values[k] = load4<kAligned, kLive>(row, first + k * kBlock, active ? dim : 0);
+      for (unsigned k = 0; k < kBatch; ++k) values[k] = load4<kAligned, kLive>(from, k * kBlock, kTurn);
+#pragma unroll
+      for (unsigned k = 0; k < kBatch; ++k) add(with + k * kBlock, values[k]);
     }
-#pragma unroll
-    for (unsigned k = 0; k < kBatch; ++k) {
-      products.add_products(*reinterpret_cast<const float4*>(post + first + k * kBlock), values[k]);
-      if (kCosine) squares.add_products(values[k], values[k]);
+#pragma unroll 1
+    for (unsigned left = dim % kTurn; kQuad * quad_lane < left;
+         left -= left < kBlock ? left : kBlock, from += kBlock, with += kBlock) {
+      add(with, load4<kAligned, kLive>(from, 0, left - kQuad * quad_lane));
     }
   }
   RowScore result;
@@ -177,32 +187,42 @@ __device__ __forceinline__ unsigned without_lowest(unsigned bits, unsigned count
 }
 
 // The hogwild step on four elements of a row: `gradient`[j] is that of element i + j, of which `count` exist.
-__device__ __forceinline__ void apply(const Optimizer& optimizer, float* row, float* sums, unsigned i,
-                                      unsigned count, const float (&gradient)[4], const Philox4& /*random*/) {
+// The four exchanges with the sums are under way at the same time.
+__device__ __forceinline__ void moves_of(const Optimizer& optimizer, float* sums, unsigned i, unsigned count,
+                                         const float (&gradient)[4], float (&moves)[4]) {
+  if (optimizer.kind != OptimizerKind::adagrad) {
+#pragma unroll
+    for (unsigned j = 0; j < 4; ++j) moves[j] = __fmul_rn(optimizer.learning_rate, gradient[j]);
+    return;
+  }
+  float before[4] = {};
 #pragma unroll
   for (unsigned j = 0; j < 4; ++j) {
-    if (j >= count) continue;
-    const float g = gradient[j];
-    float move = __fmul_rn(optimizer.learning_rate, g);
-    if (optimizer.kind == OptimizerKind::adagrad) {
-      const float square = __fmul_rn(g, g);
-      move = adagrad_move(optimizer.learning_rate, g, __fadd_rn(atomicAdd(sums + i + j, square), square));
-    }
-    atomicAdd(row + i + j, -move);
+    if (j < count) before[j] = atomicAdd(sums + i + j, __fmul_rn(gradient[j], gradient[j]));
+  }
+#pragma unroll
+  for (unsigned j = 0; j < 4; ++j) {
+    const float sum = __fadd_rn(before[j], __fmul_rn(gradient[j], gradient[j]));
+    moves[j] = adagrad_move(optimizer.learning_rate, gradient[j], sum);
+  }
+}
+__device__ __forceinline__ void apply(const Optimizer& optimizer, float* row, float* sums, unsigned i,
+                                      unsigned count, const float (&gradient)[4], const Philox4& /*random*/) {
+  float moves[4];
+  moves_of(optimizer, sums, i, count, gradient, moves);
+#pragma unroll
+  for (unsigned j = 0; j < 4; ++j) {
+    if (j < count) atomicAdd(row + i + j, -moves[j]);
   }
 }
 __device__ __forceinline__ void apply(const Optimizer& optimizer, Bfloat16* row, float* sums, unsigned i,
                                       unsigned count, const float (&gradient)[4], const Philox4& random) {
+  float moves[4];
+  moves_of(optimizer, sums, i, count, gradient, moves);
 #pragma unroll
   for (unsigned j = 0; j < 4; ++j) {
     if (j >= count) continue;
-    const float g = gradient[j];
-    float move = __fmul_rn(optimizer.learning_rate, g);
-    if (optimizer.kind == OptimizerKind::adagrad) {
-      const float square = __fmul_rn(g, g);
-      move = adagrad_move(optimizer.learning_rate, g, __fadd_rn(atomicAdd(sums + i + j, square), square));
-    }
-    const float moved = __fsub_rn(read_element<true>(row + i + j), move);
+    const float moved = __fsub_rn(read_element<true>(row + i + j), moves[j]);
     __stcg(reinterpret_cast<unsigned short*>(row + i + j), round_at_random(moved, random.word[j]).bits);
   }
 }
@@ -355,12 +375,18 @@ __global__ void __launch_bounds__(kMaxWarps * 32, kMinBlocks<kCosine, kAligned>)
         const float4 of_positive = load4<kAligned, kHogwild>(positive, i, dim);
         const float4 of_post = load4<kAligned, false>(p, i, dim);
         const unsigned count = kAligned || dim - i > kQuad ? kQuad : dim - i;
-#pragma unroll
-        for (unsigned j = 0; j < kQuad; ++j) {
-          if (j >= count) continue;
+        const auto summand = [&](unsigned j) {
           const float of_rows = __fadd_rn(__fmul_rn(to_negative, at(of_negative, j)),
                                           __fmul_rn(to_positive, at(of_positive, j)));
-          gradient[i + j] = __fadd_rn(gradient[i + j], __fadd_rn(of_rows, __fmul_rn(p_self, at(of_post, j))));
+          return __fadd_rn(of_rows, __fmul_rn(p_self, at(of_post, j)));
+        };
+        if constexpr (kAligned) {
+          auto* const target = reinterpret_cast<float4*>(gradient + i);
+          const float4 sum = *target;
+          *target = make_float4(__fadd_rn(sum.x, summand(0)), __fadd_rn(sum.y, summand(1)),
+                                __fadd_rn(sum.z, summand(2)), __fadd_rn(sum.w, summand(3)));
+        } else {
+          for (unsigned j = 0; j < count; ++j) gradient[i + j] = __fadd_rn(gradient[i + j], summand(j));
         }
         if constexpr (kHogwild) {
           const auto step_on = [&](T* row, std::uint32_t number, const float4& values, float to_row,
