@@ -50,6 +50,21 @@ void write_file(const std::filesystem::path& path, std::string_view text);  // w
 // Creates the folder and its parents; an error if that cannot be.
 void create_folder(const std::filesystem::path& path);
 
+// A folder that this process alone may write to, until the lock is destroyed or the process ends; no file is
+// made for it. Error if another process has it. File systems that know no locks let everyone in.
+class FolderLock {
+ public:
+  explicit FolderLock(const std::filesystem::path& folder);
+  ~FolderLock();
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+  FolderLock(FolderLock&&) = delete;
+  FolderLock& operator=(FolderLock&&) = delete;
+
+ private:
+  int descriptor_;
+};
+
 // A file mapped into memory, read-only. Pages are loaded when touched.
 class MappedFile {
  public:

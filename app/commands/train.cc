@@ -16,6 +16,7 @@
 #include "app/training.h"
 #include "app/version.h"
 #include "base/error.h"
+#include "base/files.h"
 #include "data_pipeline/parallel.h"
 #include "model/gpu_memory.h"
 
@@ -137,6 +138,7 @@ Experiment experiment_to_resume(const RunFolder& run, const Arguments& arguments
 
 int train(const Arguments& arguments) {
   std::optional<RunFolder> run;
+  std::optional<FolderLock> lock;
   Experiment experiment;
   std::filesystem::path output = arguments.output;
   std::error_code ignored;
@@ -149,6 +151,7 @@ int train(const Arguments& arguments) {
                                    load_experiment(arguments.config, arguments.settings).name;
     }
     run.emplace(output);
+    lock.emplace(output);
     experiment = experiment_to_resume(*run, arguments);
   } else {
     experiment = load_experiment(arguments.config, arguments.settings);
@@ -181,6 +184,7 @@ int train(const Arguments& arguments) {
     run->replace_experiment(experiment);
   } else {
     run.emplace(RunFolder::create(output, experiment, *data.tokenizer, data.hashtags));
+    lock.emplace(output);
     reporter.open_log(run->log());
   }
   const std::string shown_output = shell_word(output.string());

@@ -424,6 +424,11 @@ class Using(Workplace):
                 self.assertEqual(done.stdout, b"")
                 self.assertNotEqual(done.stderr, b"")
 
+    def test_an_unknown_command_is_named(self):
+        done = self.run_program("pedict")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("no command is called 'pedict'; did you mean predict?; there are train, predict,", done.stderr.decode())
+
     def test_schema_is_printed(self):
         self.assertEqual(json.loads(self.succeed("schema").stdout)["type"], "object")
         self.assertIn(b"| `loss.margin` |", self.succeed("schema", "--markdown").stdout)
@@ -649,6 +654,13 @@ class Resuming(Workplace):
         self.fail_with("train", "--resume", "--output", "runs/refused", message=r"last\.safetensors", alone=False)
         last.write_bytes(data)
         self.succeed("train", "--resume", "--output", "runs/refused")
+        # While another process writes to the run.
+        folder = os.open(self.folder / "runs/refused", os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            self.fail_with("train", "--resume", "--output", "runs/refused", message="'runs/refused' is in use: another tagspace")
+        finally:
+            os.close(folder)
 
 
 class BadInput(Workplace):

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <gtest/gtest.h>
 #include <iterator>
+#include <optional>
 #include <string>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -105,6 +106,21 @@ TEST_F(FilesTest, ErrorsNameThePathAndTheReason) {
   write_file(path, "");
   EXPECT_NE(message([&] { create_folder(path / "below"); }).find("cannot create the folder"),
             std::string::npos);
+}
+
+TEST_F(FilesTest, AFolderHasOneLock) {
+  std::optional<FolderLock> lock;
+  lock.emplace(folder);
+  try {
+    const FolderLock second(folder);
+    FAIL() << "locked twice";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("is in use"), std::string::npos) << error.what();
+  }
+  lock.reset();
+  const FolderLock after(folder);
+  EXPECT_TRUE(std::filesystem::is_empty(folder));
+  EXPECT_THROW(FolderLock(folder / "nowhere"), Error);
 }
 
 TEST_F(FilesTest, MappedFileShowsTheBytesBeforeAndAfterReleasingPages) {

@@ -54,6 +54,7 @@ void Report::print(const std::string& name, const Line& line, std::size_t actual
       line.beyond > 0 || line.different > tolerance.most_different || actual_size != line.compared;
   std::printf("  %-22s %11zu %11zu %13.3g %13.3g   %s%s\n", name.c_str(), line.compared, line.different,
               line.absolute, line.relative, text_of(tolerance).c_str(), wrong ? "   WRONG" : "");
+  std::fflush(stdout);  // it stands there whatever becomes of the next kernel
   if (!wrong) return;
   ++wrong_;
   if (actual_size != line.compared) {
