@@ -9,6 +9,10 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_LES
 endif()
 
 if(TAGSPACE_SANITIZE)
+  # False alarms of GCC inside the standard library, with sanitizers alone (GCC bug 105562 is one of them).
+  if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+    target_compile_options(tagspace_options INTERFACE -Wno-maybe-uninitialized -Wno-array-bounds)
+  endif()
   target_compile_options(tagspace_options INTERFACE
     -fsanitize=${TAGSPACE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all -g)
   target_link_options(tagspace_options INTERFACE -fsanitize=${TAGSPACE_SANITIZE})

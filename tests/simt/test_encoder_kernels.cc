@@ -10,6 +10,7 @@
 #include "model/kernels/encoder.h"
 #include "model/kernels/philox.h"
 #include "tests/simt/simt.h"
+#include "tests/simt/sparse_array.h"
 
 namespace tagspace::kernels {
 namespace {
@@ -109,6 +110,43 @@ TEST(EncoderKernels, WhatTheWordsReceive) {
   EXPECT_EQ(coefficients, (std::vector<float>{1, 1, 0.25, 0.25, 0.25}));
 }
 
+TEST(EncoderKernels, WhatTheWordsOfALongPostReceive) {
+  const std::vector<std::uint32_t> offsets = {0, 1000};
+  std::vector<std::uint32_t> words(1000);
+  for (std::uint32_t t = 0; t < 1000; ++t) words[t] = 7 * t;
+  const std::uint32_t violator = 4;
+  const float scale = 0.001F;
+  std::vector<std::uint32_t> rows(1000);
+  std::vector<std::uint32_t> sources(1000, 99);
+  std::vector<float> coefficients(1000);
+  ASSERT_EQ(cuda::bag_contributions({1, offsets.data(), words.data()}, &violator, &scale, rows.data(),
+                                    sources.data(), coefficients.data(), nullptr),
+            0);
+  EXPECT_EQ(rows, words);
+  EXPECT_EQ(sources, std::vector<std::uint32_t>(1000, 0));
+  EXPECT_EQ(coefficients, std::vector<float>(1000, scale));
+}
+
+// A word whose offset does not fit into 32 bits.
+TEST(EncoderKernels, OffsetsOfWordsHave64Bits) {
+  constexpr std::uint32_t kLast = 20'000'000;
+  constexpr std::uint32_t kDim = 256;
+  SparseArray<float> table((std::size_t{kLast} + 1) * kDim);
+  if (!table.exists()) GTEST_SKIP() << "no address space for a table of 20 GB";
+  std::fill_n(table.data() + std::size_t{kLast} * kDim, kDim, 3.0F);
+  const std::uint32_t offsets[] = {0, 1};
+  const std::uint32_t word = kLast;
+  const PackedTokens tokens{1, offsets, &word};
+  const cuda::Table words{table.data(), nullptr, nullptr};
+  std::vector<float> vector(kDim);
+  float scale = 0;
+  ASSERT_EQ(cuda::bag_forward(tokens, words, kDim, vector.data(), &scale, nullptr), 0);
+  EXPECT_EQ(vector, std::vector<float>(kDim, 3));
+  std::vector<float> window(kDim);
+  ASSERT_EQ(cuda::unfold({kDim, 1, 1}, tokens, 0, words, window.data(), nullptr), 0);
+  EXPECT_EQ(window, std::vector<float>(kDim, 3));
+}
+
 // The kernels with plain products between them, in pieces of the batch, against the references of encoder.h.
 TEST(EncoderKernels, TheConvolutionForwardsAndBackwards) {
   struct Case {
@@ -117,7 +155,7 @@ TEST(EncoderKernels, TheConvolutionForwardsAndBackwards) {
   };
   unsigned seed = 0;
   for (const auto& [dim, window, filters, piece] :
-       {Case{1, 1, 1, 8}, Case{3, 2, 5, 1}, Case{4, 3, 200, 3}, Case{20, 5, 130, 8}, Case{7, 10, 129, 4}}) {
+       {Case{1, 1, 1, 8}, Case{3, 2, 5, 1}, Case{4, 3, 200, 3}, Case{40, 5, 130, 8}, Case{7, 10, 129, 4}}) {
     SCOPED_TRACE("dim " + std::to_string(dim) + ", window " + std::to_string(window));
     simt::schedule_seed = seed++;
     Posts posts(dim, window, filters);
@@ -282,27 +320,37 @@ TEST(EncoderKernels, UnfoldsHalfTablesToo) {
   EXPECT_EQ(of_floats, of_halves);
 }
 
+// The limits are a quarter, and a number that is drawn, which stays.
 TEST(EncoderKernels, DropWords) {
-  std::vector<std::uint32_t> tokens(1003);
+  constexpr std::uint32_t kTokens = 1025;  // one more than a block of threads takes
+  std::vector<std::uint32_t> tokens(kTokens);
   for (std::uint32_t t = 0; t < tokens.size(); ++t) tokens[t] = t;
-  const cuda::Dropout dropout{3, 5'000'000'000, 16384, 1};
-  std::vector<std::uint32_t> words(tokens.size(), 99999);
-  ASSERT_EQ(cuda::drop_words(dropout, 1003, tokens.data(), words.data(), nullptr), 0);
-  for (std::uint32_t t = 0; t < tokens.size(); ++t) {
-    const auto random = random_words(3, RandomStream::word_dropout, 5'000'000'000, t / 8, 0);
-    EXPECT_EQ(words[t], number(random, t % 8) < 16384 ? kNoWord : t);
+  const auto number_of = [](std::uint32_t t) {
+    return number(random_words(3, RandomStream::word_dropout, 5'000'000'000, t / 8, 0), t % 8);
+  };
+  for (const std::uint32_t limit : {16384U, number_of(77)}) {
+    const cuda::Dropout dropout{3, 5'000'000'000, limit, 1};
+    std::vector<std::uint32_t> words(tokens.size(), 99999);
+    ASSERT_EQ(cuda::drop_words(dropout, kTokens, tokens.data(), words.data(), nullptr), 0);
+    for (std::uint32_t t = 0; t < tokens.size(); ++t) {
+      EXPECT_EQ(words[t], number_of(t) < limit ? kNoWord : t);
+    }
+    const double share = limit / 65536.0;
+    const auto left_out = std::count(words.begin(), words.end(), kNoWord);
+    EXPECT_NEAR(static_cast<double>(left_out), kTokens * share, 4 * std::sqrt(kTokens * share * (1 - share)));
   }
-  const auto left_out = std::count(words.begin(), words.end(), kNoWord);
-  EXPECT_NEAR(static_cast<double>(left_out), 1003.0 / 4, 4 * std::sqrt(1003 * 0.1875));
 }
 
 TEST(EncoderKernels, DropValues) {
-  const cuda::Dropout dropout{3, 11, 32768, 2};
-  std::vector<float> values(std::size_t{5} * 203, 1);
-  ASSERT_EQ(cuda::drop_values(dropout, 5, 203, values.data(), nullptr), 0);
-  for (std::uint32_t post = 0; post < 5; ++post) {
-    for (std::uint32_t i = 0; i < 203; ++i) {
-      EXPECT_EQ(values[post * 203 + i], dropped(dropout, post, i) ? 0.0F : 2.0F);
+  const auto drawn = number(random_words(3, RandomStream::feature_dropout, 11, 2, 150 / 8), 150 % 8);
+  for (const std::uint32_t limit : {32768U, drawn}) {
+    const cuda::Dropout dropout{3, 11, limit, 2};
+    std::vector<float> values(std::size_t{5} * 203, 1);
+    ASSERT_EQ(cuda::drop_values(dropout, 5, 203, values.data(), nullptr), 0);
+    for (std::uint32_t post = 0; post < 5; ++post) {
+      for (std::uint32_t i = 0; i < 203; ++i) {
+        EXPECT_EQ(values[post * 203 + i], dropped(dropout, post, i) ? 0.0F : 2.0F);
+      }
     }
   }
 }
@@ -323,6 +371,31 @@ TEST(EncoderKernels, PositivesAreThoseOfThePosts) {
     ++counts[positives[0]];
   }
   for (const unsigned hashtag : {3U, 5U, 9U}) EXPECT_NEAR(counts[hashtag], 300, 4 * std::sqrt(200));
+}
+
+// The same as on the CPU, for as many posts as fill whole blocks of threads, and for more and for fewer.
+TEST(EncoderKernels, PositivesHaveRandomNumbersOfTheirOwn) {
+  for (const std::uint32_t posts : {127U, 128U, 129U}) {
+    std::vector<std::uint32_t> hashtags;
+    std::vector<std::uint32_t> offsets = {0};
+    std::vector<std::uint32_t> expected;
+    std::vector<std::uint32_t> numbers(posts + 1);
+    for (std::uint32_t post = 0; post < posts; ++post) {
+      numbers[post + 1] = post + 1;
+      const std::uint32_t count = 1 + post % 5;
+      for (std::uint32_t i = 0; i < count; ++i) hashtags.push_back(10 * post + i);
+      offsets.push_back(static_cast<std::uint32_t>(hashtags.size()));
+      const auto random = random_words(1, RandomStream::positives, 5'000'000'000, post, 0);
+      expected.push_back(10 * post + negative_of_words(random, 0, count));
+    }
+    std::vector<std::uint32_t> positives(posts, 99);
+    std::vector<std::uint32_t> positive_offsets(posts + 1, 9999);
+    ASSERT_EQ(cuda::draw_positives(1, 5'000'000'000, posts, hashtags.data(), offsets.data(), positives.data(),
+                                   positive_offsets.data(), nullptr),
+              0);
+    EXPECT_EQ(positives, expected);
+    EXPECT_EQ(positive_offsets, numbers);
+  }
 }
 
 TEST(EncoderKernels, UpdatesOfWholeArraysBitForBit) {
@@ -348,6 +421,12 @@ TEST(EncoderKernels, UpdatesOfWholeArraysBitForBit) {
     EXPECT_EQ(values, expected);
     EXPECT_EQ(sums, expected_sums);
   }
+}
+
+TEST(EncoderKernels, AdagradNeedsItsSums) {
+  float value = 1;
+  EXPECT_EQ(cuda::update_dense({OptimizerKind::adagrad, 0.3F, 0}, &value, 1, &value, nullptr, nullptr),
+            static_cast<int>(cudaErrorInvalidValue));
 }
 
 TEST(EncoderKernels, TotalsOfManyPairs) {

@@ -1,6 +1,7 @@
 // The kernel of row updates, run on the CPU, against the plain reference: bit for bit, but for the norm's
 // additions.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <gtest/gtest.h>
 #include <limits>
@@ -11,11 +12,13 @@
 #include "model/kernels/cuda/row_update.cuh"
 #include "model/kernels/row_update.h"
 #include "tests/simt/simt.h"
+#include "tests/simt/sparse_array.h"
 
 namespace tagspace::kernels {
 namespace {
 
-// Random contributions to the rows of a table, many to the first rows and few to the others.
+// Random contributions to the rows of a table, many to the first rows and few to the others. Row 0 has more
+// than 64 of them, row 1 has 32, if there are enough.
 struct Problem {
   std::size_t dim;
   std::vector<float> table, sums, vectors, coefficients, selves;
@@ -43,6 +46,11 @@ struct Problem {
       sources.push_back(static_cast<std::uint32_t>(engine() % kSources));
       const std::uint64_t draw = engine();
       keys[i] = draw % 7 == 0 ? kNoRow : static_cast<std::uint32_t>(draw / 7 % (1 + draw / 1000 % rows));
+    }
+    if (contributions >= 200) {
+      std::replace(keys.begin(), keys.end(), 1U, 2U);
+      for (std::size_t i = 0; i < 66; ++i) keys[3 * i] = 0;
+      for (std::size_t i = 0; i < 32; ++i) keys[3 * i + 1] = 1;
     }
     RowGrouper().group(keys.data(), contributions, groups);
     sorted_rows.resize(contributions);
@@ -84,7 +92,7 @@ std::vector<Case> cases_of(std::size_t dim) {
 
 TEST(RowUpdateKernel, EqualsTheReference) {
   std::uint64_t seed = 0;
-  for (const std::size_t dim : {1, 3, 16, 20, 64, 100, 128, 132, 256, 1021, 1024}) {
+  for (const std::size_t dim : {1, 3, 6, 16, 20, 64, 100, 128, 132, 256, 1021, 1024}) {
     const Problem problem(dim, 30, 200, dim);
     for (const Case& kase : cases_of(dim)) {
       const bool adagrad = kase.kind == OptimizerKind::adagrad;
@@ -176,9 +184,69 @@ TEST(Bfloat16, RoundsAtRandomAsOftenAsItShould) {
   EXPECT_EQ(to_float(round_to_nearest(value)), 1 + 1.0F / 128);
   EXPECT_EQ(to_float(round_to_nearest(1 + 0.5F / 128)), 1);  // ties to even
   EXPECT_EQ(to_float(round_to_nearest(1 + 1.5F / 128)), 1 + 2.0F / 128);
+  EXPECT_EQ(to_float(round_at_random(1, 0xFFFF0000)), 1);  // the low half counts
   EXPECT_TRUE(std::isnan(to_float(round_at_random(std::numeric_limits<float>::quiet_NaN(), 65535))));
+  // Its upper half alone would be infinity.
+  const auto no_number = std::bit_cast<float>(0x7F800001U);
+  EXPECT_TRUE(std::isnan(to_float(round_at_random(no_number, 0))));
   EXPECT_EQ(to_float(round_at_random(std::numeric_limits<float>::infinity(), 65535)),
             std::numeric_limits<float>::infinity());
+}
+
+// Without `source`, contribution c is vector c.
+TEST(RowUpdateKernel, EachContributionMayHaveAVectorOfItsOwn) {
+  Problem problem(20, 30, 23, 1);
+  ASSERT_EQ(problem.vectors.size(), 23U * 20);
+  for (std::uint32_t i = 0; i < 23; ++i) problem.sources[i] = i;
+  cuda::RowUpdate update = update_of(problem, {OptimizerKind::sgd, 0, true});
+  auto expected = problem.table;
+  update_rows_reference(update.optimizer, problem.groups, update.from, 20, expected.data(), nullptr);
+  auto actual = problem.table;
+  update.table.floats = actual.data();
+  update.from.source = nullptr;
+  ASSERT_EQ(cuda::update_rows(update, 2, nullptr), 0);
+  EXPECT_EQ(actual, expected);
+  EXPECT_NE(actual, problem.table);
+}
+
+// Rows and vectors whose offsets do not fit into 32 bits.
+TEST(RowUpdateKernel, OffsetsHave64Bits) {
+  constexpr std::uint32_t kLast = 20'000'000;
+  for (const std::uint32_t dim : {256U, 255U}) {
+    SparseArray<float> table((std::size_t{kLast} + 1) * dim);
+    SparseArray<float> sums((std::size_t{kLast} + 1) * dim);
+    SparseArray<float> vectors((std::size_t{kLast} + 1) * dim);
+    if (!table.exists() || !sums.exists() || !vectors.exists()) {
+      GTEST_SKIP() << "no address space for arrays of 20 GB";
+    }
+    std::fill_n(vectors.data() + std::size_t{kLast} * dim, dim, 4.0F);
+    const std::uint32_t row = kLast;
+    const std::uint32_t order = 0;
+    const std::uint32_t source = kLast;
+    cuda::RowUpdate update;
+    update.optimizer.learning_rate = 0.5F;
+    update.contributions = 1;
+    update.rows = &row;
+    update.order = &order;
+    update.from = {vectors.data(), &source, nullptr, nullptr};
+    update.dim = dim;
+    update.table = {table.data(), nullptr, sums.data()};
+    ASSERT_EQ(cuda::update_rows(update, 2, nullptr), 0);
+    const auto count_of = [&](SparseArray<float>& array, float value) {
+      const float* const begin = array.data() + std::size_t{kLast} * dim;
+      return std::count(begin, begin + dim, value);
+    };
+    EXPECT_EQ(count_of(table, -0.5F), dim);
+    EXPECT_EQ(count_of(sums, 16), dim);
+  }
+}
+
+TEST(Bfloat16, EachElementHasARandomNumberOfItsOwn) {
+  for (const auto stream : {RandomStream::hashtag_rounding, RandomStream::word_rounding}) {
+    const Philox4 words = rounding_words({5, stream, 77}, 9, 3);
+    const Philox4 expected = random_words(5, stream, 77, 9, 3);
+    EXPECT_TRUE(std::equal(words.word, words.word + 4, expected.word));
+  }
 }
 
 TEST(RowUpdateKernel, NothingToUpdate) {
