@@ -30,6 +30,7 @@ std::optional<int> unknown_command(int argc, char** argv, const std::vector<tags
   if (argc < 2 || argv[1][0] == '-') return std::nullopt;
   const std::string given = argv[1];
   std::vector<std::string> names;
+  names.reserve(commands.size());
   for (const tagspace::Command& command : commands) names.push_back(command.app->get_name());
   if (std::find(names.begin(), names.end(), given) != names.end()) return std::nullopt;
   std::string list;

@@ -19,6 +19,7 @@
 #include <cmath>
 #include <cstring>
 #include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -287,8 +288,8 @@ class GpuEngine final : public Engine {
     }
     auto* host = static_cast<std::byte*>(slot.on_host.mutable_data_ptr());
     for (const auto* part : parts) {
-      std::memcpy(host, part->data(), part->size() * sizeof(std::uint32_t));
-      host += part->size() * sizeof(std::uint32_t);
+      const auto bytes_of_part = std::as_bytes(std::span(*part));
+      host = std::copy(bytes_of_part.begin(), bytes_of_part.end(), host);
     }
     const std::size_t held = slot.on_device.bytes();
     auto* const data = get<std::uint32_t>(slot.on_device, count);

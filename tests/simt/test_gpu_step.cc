@@ -168,8 +168,8 @@ TEST_F(GpuStep, EqualsTheStepOfTheCpu) {
     EXPECT_NEAR(of_actual.loss, of_expected.loss, 1e-4 * of_expected.loss);
 
     const PackedBatch batch = batch_of(99, 40);
-    std::vector<float> vectors(40 * config.dim);
-    std::vector<float> expected_vectors(40 * config.dim);
+    std::vector<float> vectors(std::size_t{40} * config.dim);
+    std::vector<float> expected_vectors(std::size_t{40} * config.dim);
     actual.engine->encode(batch, as_bag, vectors.data());
     copy_parameters(actual.parameters, expected.parameters);
     expected.engine->encode(batch, as_bag, expected_vectors.data());
