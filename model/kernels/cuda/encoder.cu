@@ -22,6 +22,7 @@ namespace {
 constexpr unsigned kThreads = 128;  // to a block
 constexpr unsigned kTotalsThreads = 256;
 constexpr unsigned kNumbers = 8;  // 16-bit numbers in four random words
+constexpr unsigned kWords = 4;    // of a bag, whose loads are in flight a thread
 
 __device__ __forceinline__ std::uint32_t number_of(const Philox4& words, unsigned j) {
   const unsigned half = j / 2;
@@ -83,8 +84,9 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    bag_forward_kernel(PackedTokens tokens, Table words, std::uint32_t dim, float* post_vectors,
+    bag_forward_kernel(PackedTokens tokens, const T* word_vectors, std::uint32_t dim, float* post_vectors,
                        float* scales) {
   const std::uint32_t post = blockIdx.x;
   const std::uint32_t begin = tokens.offsets[post];
@@ -94,12 +96,21 @@ __global__ void __launch_bounds__(kThreads)
   const float scale = count == 0 ? 0.0F : __fdiv_rn(1, static_cast<float>(count));
   for (unsigned i = threadIdx.x; i < dim; i += kThreads) {
     float sum = 0;
-#pragma unroll 4
-    for (std::uint32_t t = begin; t < end; ++t) {
-      // A word that is left out reads row 0 in vain: a branch would let each load wait for the one before it.
-      const std::uint32_t word = tokens.words[t];
-      const float value = table_element(words, std::size_t{word == kNoWord ? 0 : word} * dim + i);
-      sum = word == kNoWord ? sum : __fadd_rn(sum, value);
+    // A word that is left out, or beyond the end, reads row 0 in vain: a branch would let each load wait for
+    // the one before it. So would asking here what the table is kept in.
+#pragma unroll 1
+    for (std::uint32_t t = begin; t < end; t += kWords) {
+      std::uint32_t word[kWords];
+      float value[kWords];
+#pragma unroll
+      for (unsigned j = 0; j < kWords; ++j) word[j] = t + j < end ? tokens.words[t + j] : kNoWord;
+#pragma unroll
+      for (unsigned j = 0; j < kWords; ++j) {
+        value[j] =
+            read_element<false>(word_vectors + std::size_t{word[j] == kNoWord ? 0 : word[j]} * dim + i);
+      }
+#pragma unroll
+      for (unsigned j = 0; j < kWords; ++j) sum = word[j] == kNoWord ? sum : __fadd_rn(sum, value[j]);
     }
     post_vectors[std::size_t{post} * dim + i] = __fmul_rn(sum, scale);
   }
@@ -294,8 +305,14 @@ int drop_values(const Dropout& dropout, std::uint32_t posts, std::uint32_t colum
 int bag_forward(const PackedTokens& tokens, const Table& words, std::uint32_t dim, float* post_vectors,
                 float* scales, CUstream_st* stream) {
   if (tokens.posts == 0) return cudaSuccess;
-  TAGSPACE_LAUNCH(bag_forward_kernel, dim3(static_cast<unsigned>(tokens.posts)), dim3(kThreads), 0, stream,
-                  tokens, words, dim, post_vectors, scales);
+  const dim3 blocks(static_cast<unsigned>(tokens.posts));
+  if (words.floats != nullptr) {
+    TAGSPACE_LAUNCH(bag_forward_kernel<float>, blocks, dim3(kThreads), 0, stream, tokens, words.floats, dim,
+                    post_vectors, scales);
+  } else {
+    TAGSPACE_LAUNCH(bag_forward_kernel<Bfloat16>, blocks, dim3(kThreads), 0, stream, tokens, words.halves,
+                    dim, post_vectors, scales);
+  }
   return cudaGetLastError();
 }
 
