@@ -21,7 +21,7 @@ GpuMemory estimate_gpu_memory(const ModelConfig& config, std::uint64_t posts, st
   std::uint64_t values =
       kGpuBatches * (tokens + 4 * posts);          // batches on their way, about two hashtags a post
   values += tokens + 6 * posts + 2 * posts * dim;  // words; positives to scales; vectors and gradients
-  values += 7 * contributions + 2 * posts;         // rows to order, selves; the sort's own memory
+  values += 8 * contributions + 2 * posts;         // rows to order, selves; the sort's own memory
   if (filters > 0) {
     const std::uint64_t piece = std::min<std::uint64_t>(tokens, kGpuPieceBytes / kFloat / filters);
     values += 4 * posts * filters + piece * (width + filters) + tokens * dim + dense;

@@ -10,8 +10,8 @@ namespace tagspace {
 
 // Batches under way between host and device.
 inline constexpr std::size_t kGpuBatches = 3;
-// Of the products of tokens and filters, that are alive at a time: such a piece stays in the L2 cache of the
-// GPUs of a data centre, and keeps their tensor cores busy.
+// Of the products of tokens and filters, that are alive at a time: enough to keep the tensor cores of a data
+// centre's GPU busy, and about what its L2 cache holds.
 inline constexpr std::size_t kGpuPieceBytes = std::size_t{32} << 20;
 
 // Bytes of device memory that training takes: what the model holds, and what each batch needs.
