@@ -1,8 +1,12 @@
 // The training step on the CPU: the kernels' own forward and backward passes, LibTorch's matrix products, all
 // cores.
-#include <ATen/Functions.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/sum.h>
+#include <ATen/ops/tanh.h>
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>

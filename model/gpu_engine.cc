@@ -8,8 +8,13 @@
 #include "model/gpu_engine.h"
 
 #include <ATen/Context.h>
-#include <ATen/Functions.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/sum.h>
+#include <ATen/ops/zeros.h>
 #include <algorithm>
 #include <array>
 #include <c10/core/DeviceGuard.h>

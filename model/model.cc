@@ -1,7 +1,7 @@
 #include "model/model.h"
 
-#include <ATen/Functions.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/from_blob.h>
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>

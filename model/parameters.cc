@@ -1,8 +1,9 @@
 #include "model/parameters.h"
 
 #include <ATen/CPUGeneratorImpl.h>
-#include <ATen/Functions.h>
 #include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros_like.h>
 #include <cmath>
 #include <stdexcept>
 

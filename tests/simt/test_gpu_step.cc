@@ -1,7 +1,13 @@
 // Whole training steps as on a GPU, on the CPU: the engine's own code, LibTorch's products on the CPU, and
 // the CUDA kernels run by the emulator. Compared with the CPU's engine, which tests/model compares with
 // autograd.
-#include <ATen/ATen.h>
+#include <ATen/Context.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/abs.h>
+#include <ATen/ops/clamp.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/max.h>
 #include <algorithm>
 #include <cmath>
 #include <gtest/gtest.h>
