@@ -10,9 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
-#include <string>
 
-#include "base/error.h"
 #include "model/engine.h"
 #include "model/kernels/cpu_context.h"
 #include "model/kernels/encoder.h"
@@ -402,13 +400,6 @@ class CpuEngine final : public Engine {
 
 std::unique_ptr<Engine> make_cpu_engine(const ModelConfig& config, Parameters& parameters) {
   return std::make_unique<CpuEngine>(config, parameters);
-}
-
-std::uint32_t drop_limit(float rate) { return static_cast<std::uint32_t>(std::lround(rate * 65536)); }
-
-void fail_of_divergence(const char* when, std::uint64_t step) {
-  throw Error(std::string("the loss is not a finite number any more (") + when + " " + std::to_string(step) +
-              "): training has diverged; lower optimizer.learning_rate or set optimizer.max_norm");
 }
 
 }  // namespace tagspace

@@ -28,10 +28,12 @@ class Engine {
 // `parameters`, on the CPU, must outlive the engine.
 [[nodiscard]] std::unique_ptr<Engine> make_cpu_engine(const ModelConfig& config, Parameters& parameters);
 
+// What both kinds of engine share.
+
 // A number below this out of 65536 is dropped.
 [[nodiscard]] std::uint32_t drop_limit(float rate);
 
-// Error for a sum of losses that is not finite; `when`: "step 17", "one of the last steps before ...".
+// Error for a sum of losses that is not finite; `when`: the words before the step's number, as in "step" 17.
 [[noreturn]] void fail_of_divergence(const char* when, std::uint64_t step);
 
 }  // namespace tagspace

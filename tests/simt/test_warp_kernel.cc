@@ -318,17 +318,23 @@ TEST_F(WarpKernelTest, AScoreThatIsNoNumberReachesTheLoss) {
   }
 }
 
+// Rounds a table to bfloat16, which it then is exactly, and returns it so.
+std::vector<Bfloat16> round_to_halves(std::vector<float>& table) {
+  std::vector<Bfloat16> halves;
+  for (float& value : table) {
+    halves.push_back(round_to_nearest(value));
+    value = to_float(halves.back());
+  }
+  return halves;
+}
+
 // bfloat16 tables: all as for the widened table.
 TEST_F(WarpKernelTest, HalfTablesGiveWhatTheirWidenedOnesGive) {
   unsigned number = 0;
   for (const std::uint32_t dim : {3U, 20U, 64U, 132U, 256U}) {
     for (const std::uint32_t rows : {2U, 60U, 3000U}) {
       Problem problem(23, dim, rows, rows + dim, [rows](std::uint32_t post) { return own_of(rows, post); });
-      std::vector<Bfloat16> halves;
-      for (float& value : problem.table) {
-        halves.push_back(round_to_nearest(value));
-        value = to_float(halves.back());
-      }
+      const std::vector<Bfloat16> halves = round_to_halves(problem.table);
       const auto weights = rank_weights(RankWeight::harmonic, rows, 40);
       for (const auto score : {Score::dot, Score::cosine}) {
         const float spread = score == Score::cosine ? 1 / std::sqrt(static_cast<float>(dim))
@@ -340,7 +346,8 @@ TEST_F(WarpKernelTest, HalfTablesGiveWhatTheirWidenedOnesGive) {
                        std::to_string(lanes));
           simt::schedule_seed = ++number;
           cuda::WarpSearch search = search_of(problem, config, 5);
-          search.table = {nullptr, halves.data(), nullptr};
+          std::vector<Bfloat16> half_table = halves;
+          search.table = {nullptr, half_table.data(), nullptr};
           Outcome actual(problem);
           ASSERT_EQ(run(search, problem, shape_of(lanes, dim, number), actual), 0);
           expect_equal(actual, expected);
@@ -365,15 +372,40 @@ struct Sequential {
   }
 };
 
+// What the kernel makes of the same, one launch after the other for the first `posts` posts: the groups of
+// one launch would take turns, and mix pairs. `halves`: the problem's table, or empty for one in float32.
+struct OnePostAfterTheOther {
+  std::vector<float> table, sums;
+  Outcome out;
+
+  OnePostAfterTheOther(const Problem& problem, const std::vector<Bfloat16>& halves, const WarpConfig& config,
+                       std::uint64_t step, const Optimizer& optimizer, unsigned lanes, std::uint32_t posts)
+      : table(problem.table), sums(problem.table.size(), 0.01F), out(problem) {
+    std::vector<Bfloat16> half_table = halves;
+    cuda::WarpSearch search = search_of(problem, config, step);
+    search.hogwild = true;
+    search.optimizer = optimizer;
+    search.table = {halves.empty() ? table.data() : nullptr, halves.empty() ? nullptr : half_table.data(),
+                    optimizer.kind == OptimizerKind::adagrad ? sums.data() : nullptr};
+    search.output = {out.violator.data(), out.tries.data(), out.loss.data(), out.post.data()};
+    for (std::uint32_t post = 0; post < posts; ++post) {
+      cuda::WarpSearch one = search;
+      one.batch.posts = 1;
+      one.batch.post_vectors += std::size_t{post} * problem.dim;
+      one.batch.own_offsets += post;
+      one.batch.positive_offsets += post;
+      one.output.post_gradient += std::size_t{post} * problem.dim;
+      EXPECT_EQ(cuda::warp_search(one, {lanes, 1}, nullptr), 0);
+    }
+    for (std::size_t i = 0; i < half_table.size(); ++i) table[i] = to_float(half_table[i]);
+  }
+};
+
 TEST_F(WarpKernelTest, HogwildOnePairAfterTheOtherEqualsTheSequentialAlgorithm) {
   for (const std::uint32_t dim : {1U, 16U, 50U, 64U, 100U, 256U}) {
     const std::uint32_t rows = 40;  // few: rows are met again and again
     Problem problem(25, dim, rows, dim, [](std::uint32_t post) { return 1 + post % 5; });
-    std::vector<Bfloat16> halves;
-    for (float& value : problem.table) {
-      halves.push_back(round_to_nearest(value));
-      value = to_float(halves.back());
-    }
+    const std::vector<Bfloat16> halves = round_to_halves(problem.table);
     const auto weights = rank_weights(RankWeight::harmonic, rows, 20);
     for (const auto score : {Score::dot, Score::cosine}) {
       for (const bool in_halves : {false, true}) {
@@ -386,40 +418,17 @@ TEST_F(WarpKernelTest, HogwildOnePairAfterTheOtherEqualsTheSequentialAlgorithm) 
             SCOPED_TRACE("dim " + std::to_string(dim) + ", lanes " + std::to_string(lanes) + ", cosine " +
                          std::to_string(static_cast<int>(score == Score::cosine)) + ", halves " +
                          std::to_string(static_cast<int>(in_halves)));
-            std::vector<float> table = problem.table;
-            std::vector<Bfloat16> half_table = halves;
-            std::vector<float> sums(table.size(), 0.01F);
-            Outcome actual(problem);
-            cuda::WarpSearch search = search_of(problem, config, 3);
-            search.hogwild = true;
-            search.optimizer = optimizer;
-            search.table = {in_halves ? nullptr : table.data(), in_halves ? half_table.data() : nullptr,
-                            kind == OptimizerKind::adagrad ? sums.data() : nullptr};
-            search.output = {actual.violator.data(), actual.tries.data(), actual.loss.data(),
-                             actual.post.data()};
-            // One block after the other; a block of one warp whose groups take turns would mix pairs, so
-            // that a launch has one post.
-            for (std::uint32_t post = 0; post < problem.posts; ++post) {
-              cuda::WarpSearch one = search;
-              one.batch.posts = 1;
-              one.batch.post_vectors += std::size_t{post} * dim;
-              one.batch.own_offsets += post;
-              one.batch.positive_offsets += post;
-              one.output.post_gradient += std::size_t{post} * dim;
-              ASSERT_EQ(cuda::warp_search(one, {lanes, 1}, nullptr), 0);
-            }
-            if (in_halves) {
-              for (std::size_t i = 0; i < table.size(); ++i) table[i] = to_float(half_table[i]);
-            }
-            EXPECT_EQ(actual.violator, expected.out.violator);
-            EXPECT_EQ(actual.tries, expected.out.tries);
-            EXPECT_EQ(actual.loss, expected.out.loss);
-            EXPECT_EQ(actual.post, expected.out.post);
-            EXPECT_EQ(table, expected.table);
+            const OnePostAfterTheOther actual(problem, in_halves ? halves : std::vector<Bfloat16>(), config,
+                                              3, optimizer, lanes, problem.posts);
+            EXPECT_EQ(actual.out.violator, expected.out.violator);
+            EXPECT_EQ(actual.out.tries, expected.out.tries);
+            EXPECT_EQ(actual.out.loss, expected.out.loss);
+            EXPECT_EQ(actual.out.post, expected.out.post);
+            EXPECT_EQ(actual.table, expected.table);
             if (kind == OptimizerKind::adagrad) {
-              EXPECT_EQ(sums, expected.sums);
+              EXPECT_EQ(actual.sums, expected.sums);
             }
-            EXPECT_NE(table, problem.table);
+            EXPECT_NE(actual.table, problem.table);
             if (HasFailure()) return;
           }
         }
@@ -434,11 +443,7 @@ TEST_F(WarpKernelTest, HogwildCutsRowsThatAreTooLong) {
   const std::uint32_t dim = 50;
   // All but two hashtags are the post's: pair after pair meets the rows that the last one cut.
   Problem problem(12, dim, 7, dim, [](std::uint32_t) { return 5U; });
-  std::vector<Bfloat16> halves;
-  for (float& value : problem.table) {
-    halves.push_back(round_to_nearest(value));
-    value = to_float(halves.back());
-  }
+  const std::vector<Bfloat16> halves = round_to_halves(problem.table);
   const auto weights = rank_weights(RankWeight::harmonic, 7, 20);
   const WarpConfig config{Score::dot, 0.1F, 20, 7, weights.data()};
   const float longest = 1;  // of rows whose length is about 2
@@ -451,30 +456,13 @@ TEST_F(WarpKernelTest, HogwildCutsRowsThatAreTooLong) {
       for (const unsigned lanes : {8U, 16U, 32U}) {
         SCOPED_TRACE("lanes " + std::to_string(lanes) + ", halves " +
                      std::to_string(static_cast<int>(in_halves)));
-        std::vector<float> table = problem.table;
-        std::vector<Bfloat16> half_table = halves;
-        std::vector<float> sums(table.size(), 0.01F);
-        Outcome actual(problem);
-        cuda::WarpSearch search = search_of(problem, config, 3);
-        search.hogwild = true;
-        search.optimizer = optimizer;
-        search.table = {in_halves ? nullptr : table.data(), in_halves ? half_table.data() : nullptr,
-                        sums.data()};
-        search.output = {actual.violator.data(), actual.tries.data(), actual.loss.data(), actual.post.data()};
-        for (std::uint32_t post = 0; post < posts; ++post) {
-          cuda::WarpSearch one = search;
-          one.batch.posts = 1;
-          one.batch.post_vectors += std::size_t{post} * dim;
-          one.batch.own_offsets += post;
-          one.batch.positive_offsets += post;
-          one.output.post_gradient += std::size_t{post} * dim;
-          ASSERT_EQ(cuda::warp_search(one, {lanes, 1}, nullptr), 0);
-        }
+        const OnePostAfterTheOther actual(problem, in_halves ? halves : std::vector<Bfloat16>(), config, 3,
+                                          optimizer, lanes, posts);
+        const std::vector<float>& table = actual.table;
         std::size_t differing = 0;
         unsigned cut = 0;
         for (std::size_t row = 0; row < problem.rows; ++row) {
           for (std::size_t i = row * dim; i < (row + 1) * dim; ++i) {
-            if (in_halves) table[i] = to_float(half_table[i]);
             differing += std::abs(table[i] - expected.table[i]) <= 1e-6F ? 0 : 1;
           }
           const float* x = &table[row * dim];
@@ -501,7 +489,6 @@ TEST_F(WarpKernelTest, HogwildInAnyOrderLosesNothing) {
   for (const std::uint64_t schedule : {1U, 2U, 3U}) {
     simt::schedule_seed = schedule;
     std::vector<float> table = problem.table;
-    std::vector<float> sums(table.size(), 0);
     Outcome actual(problem);
     cuda::WarpSearch search = search_of(problem, config, 3);
     search.hogwild = true;
