@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <new>
 #include <span>
 #include <vector>
 
@@ -15,13 +16,28 @@ struct SimdKernels;  // simd.h
 // never empty. All give the same result where a kernel's contract says so.
 [[nodiscard]] std::span<const SimdKernels* const> available_simd_kernels();
 
+// Memory that begins with a cache line: no vector of a row of 16 floats lies across two.
+template <typename T>
+struct CacheLineAllocator {
+  using value_type = T;
+  static constexpr std::align_val_t kLine{64};
+  CacheLineAllocator() = default;
+  template <typename Other>
+  CacheLineAllocator(const CacheLineAllocator<Other>& /*other*/) {}  // NOLINT(google-explicit-constructor)
+  T* allocate(std::size_t count) { return static_cast<T*>(::operator new(count * sizeof(T), kLine)); }
+  void deallocate(T* memory, std::size_t /*count*/) { ::operator delete(memory, kLine); }
+  friend bool operator==(const CacheLineAllocator&, const CacheLineAllocator&) { return true; }
+};
+using Floats = std::vector<float, CacheLineAllocator<float>>;
+
 struct CpuContext {
   explicit CpuContext(std::size_t threads, const SimdKernels* kernels = available_simd_kernels().back())
       : pool(threads), simd(kernels), scratch(pool.threads()) {}
 
   ThreadPool pool;
   const SimdKernels* simd;
-  std::vector<std::vector<float>> scratch;  // one for each thread; grows to what the largest task needs
+  std::vector<Floats> scratch;  // one for each thread; grows to what the largest task needs
+  Floats shared;                // what a kernel's tasks read together; grows likewise
 };
 
 }  // namespace tagspace::kernels

@@ -1,8 +1,8 @@
 // The inner loops that are compiled once for each instruction set; private to this folder.
 //
 // Each function does one task on one thread. The loops around them, which share the tasks out, are in
-// warp.cc, encoder.cc and row_update.cc; the loops themselves in simd_exact.cc (no fused multiply-adds,
-// results equal on every instruction set) and simd_fast.cc.
+// dispatch.cc, encoder.cc and row_update.cc; the loops themselves in simd_exact.cc (no fused multiply-adds,
+// results equal on every instruction set), simd_fast.cc and simd_convolution.cc.
 #pragma once
 
 #include <cstddef>
@@ -14,8 +14,7 @@
 
 namespace tagspace::kernels {
 
-// Filters are worked on in blocks of this many: a cache line of floats.
-constexpr std::size_t kFilterBlock = 16;
+struct ConvolutionKernels;  // simd_convolution.h
 
 // RowGroups without its containers: code that is compiled for one instruction set must not instantiate inline
 // functions of the standard library, of which the linker keeps one copy for the whole program.
@@ -28,6 +27,7 @@ struct RowGroupsView {
 struct SimdKernels {
   const char* name;  // of the instruction set
   bool (*supported)();
+  const ConvolutionKernels* convolution;
 
   // Posts [begin, end) of the batch.
   void (*warp_posts)(const WarpConfig&, const WarpBatch&, float gradient_scale, const WarpResult&,
@@ -43,19 +43,6 @@ struct SimdKernels {
   // Elements [begin, end).
   void (*update_elements)(const Optimizer&, const float* gradient, float* values, float* sums,
                           std::size_t begin, std::size_t end);
-
-  // products[w, k, :] = <word_vectors[w], weight[f, k]> for the block's filters f, w < word_count.
-  // `packed_weight` [window, dim, kFilterBlock]; `products` [word_count + 1, window, kFilterBlock], whose
-  // last row is set to zero, for tokens that were left out.
-  void (*filter_products)(const ConvShape&, const float* word_vectors, std::size_t word_count,
-                          const float* packed_weight, float* products);
-  // Maximum (without bias) and place of the block's filters for every post, [posts, kFilterBlock] with the
-  // given strides between posts.
-  void (*filter_maxima)(const ConvShape&, const PackedTokens&, std::size_t word_count, const float* products,
-                        float* maximum, std::uint32_t* place);
-
-  // target[0 .. count) += factor * source[0 .. count)
-  void (*add_scaled)(float factor, const float* source, float* target, std::size_t count);
 };
 
 }  // namespace tagspace::kernels

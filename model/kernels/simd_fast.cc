@@ -1,19 +1,9 @@
-// Encoders and row updates for one instruction set, with fused multiply-adds where it has them.
+// Bag and row updates for one instruction set, with fused multiply-adds where it has them.
 #include "model/kernels/simd.h"
 #include "model/kernels/simd_vector.h"
 
 namespace tagspace::kernels {
 namespace {
-
-// Rows of words multiplied at a time: as many sums as the registers hold beside the filters' vectors.
-#if TAGSPACE_LANES == 16
-constexpr std::size_t kWordTile = 14;
-#elif TAGSPACE_LANES == 8
-constexpr std::size_t kWordTile = 6;
-#else
-constexpr std::size_t kWordTile = 3;
-#endif
-static_assert(kBlock == kFilterBlock);
 
 void add_scaled(float factor, const float* source, float* target, std::size_t count) {
   const Vec f = splat(factor);
@@ -102,94 +92,6 @@ void update_row_groups(const Optimizer& optimizer, const RowGroupsView& groups,
   }
 }
 
-// `Words` rows of words times one column of the window: sums stay in registers over all of dim.
-template <std::size_t Words>
-inline void multiply_tile(const float* words, std::size_t dim, const float* weight, float* products,
-                          std::size_t products_stride) {
-  Vec sums[Words][kVecs] = {};
-  for (std::size_t d = 0; d < dim; ++d) {
-    Vec w[kVecs];
-    for (std::size_t j = 0; j < kVecs; ++j) w[j] = load(weight + d * kBlock + j * kLanes);
-    for (std::size_t r = 0; r < Words; ++r) {
-      const Vec x = splat(words[r * dim + d]);
-      for (std::size_t j = 0; j < kVecs; ++j) sums[r][j] += x * w[j];
-    }
-  }
-  for (std::size_t r = 0; r < Words; ++r) {
-    for (std::size_t j = 0; j < kVecs; ++j) store(products + r * products_stride + j * kLanes, sums[r][j]);
-  }
-}
-
-void filter_products(const ConvShape& shape, const float* word_vectors, std::size_t word_count,
-                     const float* packed_weight, float* products) {
-  const std::size_t dim = shape.dim;
-  const std::size_t stride = shape.window * kBlock;
-  std::size_t w = 0;
-  for (; w + kWordTile <= word_count; w += kWordTile) {
-    for (std::size_t k = 0; k < shape.window; ++k) {
-      multiply_tile<kWordTile>(word_vectors + w * dim, dim, packed_weight + k * dim * kBlock,
-                               products + w * stride + k * kBlock, stride);
-    }
-  }
-  for (; w < word_count; ++w) {
-    for (std::size_t k = 0; k < shape.window; ++k) {
-      multiply_tile<1>(word_vectors + w * dim, dim, packed_weight + k * dim * kBlock,
-                       products + w * stride + k * kBlock, stride);
-    }
-  }
-  for (std::size_t i = 0; i < stride; ++i) products[word_count * stride + i] = 0;
-}
-
-// `Window` is the window where it is known when compiling, 0 where it is not.
-template <std::uint32_t Window>
-void filter_maxima_of(const ConvShape& shape, const PackedTokens& tokens, std::size_t word_count,
-                      const float* products, float* maximum, std::uint32_t* place) {
-  const std::uint32_t window = Window == 0 ? shape.window : Window;
-  const std::uint32_t left = (window - 1) / 2;
-  const std::size_t stride = window * kBlock;
-  for (std::size_t post = 0; post < tokens.posts; ++post) {
-    const std::uint32_t* words = tokens.words + tokens.offsets[post];
-    const std::uint32_t length = tokens.offsets[post + 1] - tokens.offsets[post];
-    Vec best[kVecs];
-    VecMask best_place[kVecs];
-    for (std::size_t j = 0; j < kVecs; ++j) {
-      best[j] = Vec{};
-      best_place[j] = VecMask{};
-    }
-    for (std::uint32_t t = 0; t < length; ++t) {
-      Vec sum[kVecs] = {};
-      for (std::uint32_t k = 0; k < window; ++k) {
-        const std::uint32_t at = t + k - left;  // below zero it wraps, and is beyond the length too
-        if (at >= length) continue;
-        const std::size_t word = words[at] == kNoWord ? word_count : words[at];
-        const float* product = products + word * stride + k * kBlock;
-        for (std::size_t j = 0; j < kVecs; ++j) sum[j] += load(product + j * kLanes);
-      }
-      // The first sum is taken whatever it is, so that one that is not a number is kept.
-      const VecMask first = (t == 0 ? -1 : 0) - VecMask{};
-      const VecMask here = static_cast<std::int32_t>(t) - VecMask{};
-      for (std::size_t j = 0; j < kVecs; ++j) {
-        const VecMask better = (sum[j] > best[j]) | first;
-        best[j] = better ? sum[j] : best[j];
-        best_place[j] = better ? here : best_place[j];
-      }
-    }
-    for (std::size_t j = 0; j < kVecs; ++j) {
-      store(maximum + post * kBlock + j * kLanes, best[j]);
-      __builtin_memcpy(place + post * kBlock + j * kLanes, &best_place[j], sizeof best_place[j]);
-    }
-  }
-}
-
-void filter_maxima(const ConvShape& shape, const PackedTokens& tokens, std::size_t word_count,
-                   const float* products, float* maximum, std::uint32_t* place) {
-  if (shape.window == 5) {
-    filter_maxima_of<5>(shape, tokens, word_count, products, maximum, place);
-  } else {
-    filter_maxima_of<0>(shape, tokens, word_count, products, maximum, place);
-  }
-}
-
 bool supported() {
 #if TAGSPACE_LANES == 16
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
@@ -205,21 +107,16 @@ bool supported() {
 }  // namespace
 
 namespace TAGSPACE_ISA {
+extern const ConvolutionKernels convolution_kernels;  // simd_convolution.cc
 void warp_posts(const WarpConfig& config, const WarpBatch& batch, float gradient_scale,
                 const WarpResult& result, std::size_t begin, std::size_t end);  // simd_exact.cc
 
 #define TAGSPACE_NAME_OF(isa) #isa
 #define TAGSPACE_NAME(isa) TAGSPACE_NAME_OF(isa)
 extern const SimdKernels simd_kernels;
-const SimdKernels simd_kernels = {TAGSPACE_NAME(TAGSPACE_ISA),
-                                  supported,
-                                  warp_posts,
-                                  bag_posts,
-                                  update_row_groups,
-                                  update_elements,
-                                  filter_products,
-                                  filter_maxima,
-                                  add_scaled};
+const SimdKernels simd_kernels = {
+    TAGSPACE_NAME(TAGSPACE_ISA), supported,      &convolution_kernels, warp_posts, bag_posts,
+    update_row_groups,           update_elements};
 }  // namespace TAGSPACE_ISA
 
 }  // namespace tagspace::kernels

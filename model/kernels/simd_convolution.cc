@@ -1,0 +1,196 @@
+// The convolution for one instruction set, with fused multiply-adds where it has them.
+#include "model/kernels/simd_convolution.h"
+
+#include "model/kernels/simd_vector.h"
+
+namespace tagspace::kernels {
+namespace {
+
+// Rows of words multiplied at a time: as many sums as the registers hold beside the filters' vectors.
+#if TAGSPACE_LANES == 16
+constexpr std::size_t kWordTile = 14;
+#elif TAGSPACE_LANES == 8
+constexpr std::size_t kWordTile = 6;
+#else
+constexpr std::size_t kWordTile = 3;
+#endif
+static_assert(kBlock == kFilterBlock && kBlock == kSlice);
+
+// `Words` rows of words times one column of the window: sums stay in registers over all of dim, for which the
+// loops over them have to be unrolled.
+template <std::size_t Words>
+inline void multiply_tile(const float* words, std::size_t dim, const float* weight, float* products,
+                          std::size_t products_stride) {
+  Vec sums[Words][kVecs];
+#pragma GCC unroll 16
+  for (std::size_t r = 0; r < Words; ++r) {
+#pragma GCC unroll 4
+    for (std::size_t j = 0; j < kVecs; ++j) sums[r][j] = Vec{};
+  }
+  for (std::size_t d = 0; d < dim; ++d) {
+    Vec w[kVecs];
+    for (std::size_t j = 0; j < kVecs; ++j) w[j] = load(weight + d * kBlock + j * kLanes);
+#pragma GCC unroll 16
+    for (std::size_t r = 0; r < Words; ++r) {
+      const Vec x = splat(words[r * dim + d]);
+      for (std::size_t j = 0; j < kVecs; ++j) sums[r][j] += x * w[j];
+    }
+  }
+#pragma GCC unroll 16
+  for (std::size_t r = 0; r < Words; ++r) {
+#pragma GCC unroll 4
+    for (std::size_t j = 0; j < kVecs; ++j) store(products + r * products_stride + j * kLanes, sums[r][j]);
+  }
+}
+
+void filter_products(const ConvShape& shape, const float* word_vectors, std::size_t word_count,
+                     const float* packed_weight, float* products) {
+  const std::size_t dim = shape.dim;
+  const std::size_t stride = shape.window * kBlock;
+  std::size_t w = 0;
+  for (; w + kWordTile <= word_count; w += kWordTile) {
+    for (std::size_t k = 0; k < shape.window; ++k) {
+      multiply_tile<kWordTile>(word_vectors + w * dim, dim, packed_weight + k * dim * kBlock,
+                               products + w * stride + k * kBlock, stride);
+    }
+  }
+  for (; w < word_count; ++w) {
+    for (std::size_t k = 0; k < shape.window; ++k) {
+      multiply_tile<1>(word_vectors + w * dim, dim, packed_weight + k * dim * kBlock,
+                       products + w * stride + k * kBlock, stride);
+    }
+  }
+  for (std::size_t i = 0; i < stride; ++i) products[word_count * stride + i] = 0;
+}
+
+// `Window` is the window where it is known when compiling, 0 where it is not.
+template <std::uint32_t Window>
+void filter_maxima_of(const ConvShape& shape, const PackedTokens& tokens, std::size_t word_count,
+                      const float* products, float* maximum, std::uint32_t* place) {
+  const std::uint32_t window = Window == 0 ? shape.window : Window;
+  const std::uint32_t left = (window - 1) / 2;
+  const std::size_t stride = window * kBlock;
+  for (std::size_t post = 0; post < tokens.posts; ++post) {
+    const std::uint32_t* words = tokens.words + tokens.offsets[post];
+    const std::uint32_t length = tokens.offsets[post + 1] - tokens.offsets[post];
+    Vec best[kVecs];
+    VecMask best_place[kVecs];
+    for (std::size_t j = 0; j < kVecs; ++j) {
+      best[j] = Vec{};
+      best_place[j] = VecMask{};
+    }
+    for (std::uint32_t t = 0; t < length; ++t) {
+      Vec sum[kVecs] = {};
+      for (std::uint32_t k = 0; k < window; ++k) {
+        const std::uint32_t at = t + k - left;  // below zero it wraps, and is beyond the length too
+        if (at >= length) continue;
+        const std::size_t word = words[at] == kNoWord ? word_count : words[at];
+        const float* product = products + word * stride + k * kBlock;
+        for (std::size_t j = 0; j < kVecs; ++j) sum[j] += load(product + j * kLanes);
+      }
+      // The first sum is taken whatever it is, so that one that is not a number is kept.
+      const VecMask first = (t == 0 ? -1 : 0) - VecMask{};
+      const VecMask here = static_cast<std::int32_t>(t) - VecMask{};
+      for (std::size_t j = 0; j < kVecs; ++j) {
+        const VecMask better = (sum[j] > best[j]) | first;
+        best[j] = better ? sum[j] : best[j];
+        best_place[j] = better ? here : best_place[j];
+      }
+    }
+    for (std::size_t j = 0; j < kVecs; ++j) {
+      store(maximum + post * kBlock + j * kLanes, best[j]);
+      __builtin_memcpy(place + post * kBlock + j * kLanes, &best_place[j], sizeof best_place[j]);
+    }
+  }
+}
+
+void filter_maxima(const ConvShape& shape, const PackedTokens& tokens, std::size_t word_count,
+                   const float* products, float* maximum, std::uint32_t* place) {
+  if (shape.window == 5) {
+    filter_maxima_of<5>(shape, tokens, word_count, products, maximum, place);
+  } else {
+    filter_maxima_of<0>(shape, tokens, word_count, products, maximum, place);
+  }
+}
+
+// Vectors [first, first + Vecs) of the windows' sums: they stay in registers over all terms.
+template <std::size_t Vecs>
+inline void gather_piece(const WindowTerm* terms, std::size_t count, const float* vectors, float* sums) {
+  Vec sum[Vecs];
+  for (std::size_t v = 0; v < Vecs; ++v) sum[v] = load(sums + v * kLanes);
+  for (std::size_t i = 0; i < count; ++i) {
+    const Vec factor = splat(terms[i].factor);
+    const float* source = vectors + std::size_t{terms[i].row} * kSlice;
+    for (std::size_t v = 0; v < Vecs; ++v) sum[v] += factor * load(source + v * kLanes);
+  }
+  for (std::size_t v = 0; v < Vecs; ++v) store(sums + v * kLanes, sum[v]);
+}
+
+// A window's vectors in pieces of Vecs, what is left in smaller ones.
+template <std::size_t Vecs>
+inline void gather_pieces(std::size_t vecs, const WindowTerm* terms, std::size_t count, const float* vectors,
+                          float* sums) {
+  for (; vecs >= Vecs; vecs -= Vecs) {
+    gather_piece<Vecs>(terms, count, vectors, sums);
+    vectors += Vecs * kLanes;
+    sums += Vecs * kLanes;
+  }
+  if constexpr (Vecs > kVecs) gather_pieces<Vecs - kVecs>(vecs, terms, count, vectors, sums);
+}
+
+// As many vectors as the registers hold beside a factor; a window of 5 in one piece if that can be.
+constexpr std::size_t kLargestPiece = kVecs == 4 ? 12 : 10;
+
+void gather_windows(std::size_t window, std::size_t filters, const WindowTerms& terms, const float* vectors,
+                    float* sums) {
+  for (std::size_t f = 0; f < filters; ++f) {
+    if (terms.counts[f] == 0) continue;
+    gather_pieces<kLargestPiece>(window * kVecs, terms.terms + f * terms.capacity, terms.counts[f], vectors,
+                                 sums + f * window * kSlice);
+  }
+}
+
+// Vectors [first, first + Vecs) of a filter's weights: they stay in registers over all terms.
+template <std::size_t Vecs>
+inline void scatter_piece(const WindowTerm* terms, std::size_t count, std::size_t first_row,
+                          const float* weights, float* sums) {
+  Vec weight[Vecs];
+  for (std::size_t v = 0; v < Vecs; ++v) weight[v] = load(weights + v * kLanes);
+  for (std::size_t i = 0; i < count; ++i) {
+    const Vec factor = splat(terms[i].factor);
+    float* target = sums + (terms[i].row - first_row) * kSlice;
+    for (std::size_t v = 0; v < Vecs; ++v) {
+      store(target + v * kLanes, load(target + v * kLanes) + factor * weight[v]);
+    }
+  }
+}
+
+template <std::size_t Vecs>
+inline void scatter_pieces(std::size_t vecs, const WindowTerm* terms, std::size_t count,
+                           std::size_t first_row, const float* weights, float* sums) {
+  for (; vecs >= Vecs; vecs -= Vecs) {
+    scatter_piece<Vecs>(terms, count, first_row, weights, sums);
+    weights += Vecs * kLanes;
+    sums += Vecs * kLanes;
+  }
+  if constexpr (Vecs > kVecs) scatter_pieces<Vecs - kVecs>(vecs, terms, count, first_row, weights, sums);
+}
+
+void scatter_windows(std::size_t window, std::size_t filters, const WindowTerms& terms, std::size_t first_row,
+                     const float* weights, float* sums) {
+  for (std::size_t f = 0; f < filters; ++f) {
+    if (terms.counts[f] == 0) continue;
+    scatter_pieces<kLargestPiece>(window * kVecs, terms.terms + f * terms.capacity, terms.counts[f],
+                                  first_row, weights + f * window * kSlice, sums);
+  }
+}
+
+}  // namespace
+
+namespace TAGSPACE_ISA {
+extern const ConvolutionKernels convolution_kernels;
+const ConvolutionKernels convolution_kernels = {filter_products, filter_maxima, gather_windows,
+                                                scatter_windows};
+}  // namespace TAGSPACE_ISA
+
+}  // namespace tagspace::kernels
