@@ -1,18 +1,55 @@
 #include "model/kernels/thread_pool.h"
 
-namespace tagspace::kernels {
+#include <algorithm>
+#include <chrono>
+#include <utility>
 
-ThreadPool::ThreadPool(std::size_t threads) {
+namespace tagspace::kernels {
+namespace {
+
+// Longer than the serial work between two runs of a step, and than it takes to wake a thread.
+constexpr std::chrono::nanoseconds kLongestPatience{60'000};
+constexpr std::chrono::nanoseconds kMorePatience{4'000};
+
+// Leaves the core's resources to its other thread for a moment.
+inline void relax() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(std::size_t threads)
+    : may_spin_(threads <= std::thread::hardware_concurrency()), waiter_(may_spin_) {
   for (std::size_t i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
 }
 
 ThreadPool::~ThreadPool() {
-  {
-    const std::lock_guard lock(mutex_);
-    stopping_ = true;
-  }
-  started_.notify_all();
+  stopping_.store(true, std::memory_order_relaxed);
+  generation_.fetch_add(1, std::memory_order_release);
+  generation_.notify_all();
   for (auto& worker : workers_) worker.join();
+}
+
+void ThreadPool::Waiter::wait(const std::atomic<std::uint32_t>& value, std::uint32_t old) {
+  constexpr int kLooks = 32;  // between two looks at the clock
+  if (may_spin_) {
+    const auto start = std::chrono::steady_clock::now();
+    do {
+      for (int i = 0; i < kLooks; ++i) {
+        if (value.load(std::memory_order_acquire) != old) {
+          patience_ = std::min(kLongestPatience, patience_ + kMorePatience);
+          return;
+        }
+        relax();
+      }
+    } while (std::chrono::steady_clock::now() - start < patience_);
+    patience_ /= 2;
+  }
+  value.wait(old, std::memory_order_acquire);
 }
 
 void ThreadPool::run(std::size_t count, const Task& task) {
@@ -21,35 +58,31 @@ void ThreadPool::run(std::size_t count, const Task& task) {
     for (std::size_t i = 0; i < count; ++i) task(i, 0);
     return;
   }
-  {
-    const std::lock_guard lock(mutex_);
-    task_ = &task;
-    count_ = count;
-    next_.store(0, std::memory_order_relaxed);
-    busy_ = workers_.size();
-    error_ = nullptr;
-    ++generation_;
-  }
-  started_.notify_all();
+  task_ = &task;
+  count_ = count;
+  next_.store(0, std::memory_order_relaxed);
+  busy_.store(static_cast<std::uint32_t>(workers_.size()), std::memory_order_relaxed);
+  generation_.fetch_add(1, std::memory_order_release);
+  generation_.notify_all();
   take_tasks(0);
-  std::unique_lock lock(mutex_);
-  finished_.wait(lock, [this] { return busy_ == 0; });
+  for (auto busy = busy_.load(std::memory_order_acquire); busy != 0;
+       busy = busy_.load(std::memory_order_acquire)) {
+    waiter_.wait(busy_, busy);
+  }
   task_ = nullptr;
-  if (error_) std::rethrow_exception(error_);
+  if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
 }
 
 void ThreadPool::work(std::size_t thread) {
-  std::size_t seen = 0;
+  Waiter waiter(may_spin_);
+  std::uint32_t seen = 0;
   for (;;) {
-    {
-      std::unique_lock lock(mutex_);
-      started_.wait(lock, [&] { return stopping_ || generation_ != seen; });
-      if (stopping_) return;
-      seen = generation_;
-    }
+    waiter.wait(generation_, seen);
+    // Never two ahead: a run waits for all workers before the next begins.
+    ++seen;
+    if (stopping_.load(std::memory_order_relaxed)) return;
     take_tasks(thread);
-    const std::lock_guard lock(mutex_);
-    if (--busy_ == 0) finished_.notify_one();
+    if (busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) busy_.notify_one();
   }
 }
 
@@ -60,7 +93,7 @@ void ThreadPool::take_tasks(std::size_t thread) {
     try {
       (*task_)(i, thread);
     } catch (...) {
-      const std::lock_guard lock(mutex_);
+      const std::lock_guard lock(error_mutex_);
       if (!error_) error_ = std::current_exception();
       next_.store(count_, std::memory_order_relaxed);
       return;

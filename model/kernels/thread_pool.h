@@ -2,8 +2,9 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
+#include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <mutex>
@@ -14,6 +15,10 @@ namespace tagspace::kernels {
 
 // Threads take the next task when they are free, so which thread runs a task is open; results are
 // reproducible as long as a task's result depends on its number alone. The calling thread works too.
+//
+// A training step is a handful of runs of some hundred microseconds, and to wake a sleeping thread takes tens
+// of them. So a thread that waits looks on for a while before it sleeps, unless there are more threads than
+// cores.
 class ThreadPool {
  public:
   explicit ThreadPool(std::size_t threads);  // at least 1, the caller included
@@ -35,16 +40,30 @@ class ThreadPool {
   void work(std::size_t thread);
   void take_tasks(std::size_t thread);
 
-  std::mutex mutex_;
-  std::condition_variable started_;
-  std::condition_variable finished_;
+  // One thread's way to wait. It looks on for as long as that has paid lately: where other programs want the
+  // cores, what it waits for does not come while it keeps one of them busy.
+  class Waiter {
+   public:
+    explicit Waiter(bool may_spin) : may_spin_(may_spin) {}
+    // Returns when `value` is no longer `old`.
+    void wait(const std::atomic<std::uint32_t>& value, std::uint32_t old);
+
+   private:
+    bool may_spin_;
+    std::chrono::nanoseconds patience_{0};
+  };
+
   const Task* task_ = nullptr;
   std::size_t count_ = 0;
-  std::atomic<std::size_t> next_{0};
-  std::size_t busy_ = 0;        // workers that have not ended the current run
-  std::size_t generation_ = 0;  // counts the runs
-  bool stopping_ = false;
+  std::mutex error_mutex_;
   std::exception_ptr error_;
+  // Each on a cache line of its own: threads wait for one while others change the next.
+  alignas(64) std::atomic<std::uint32_t> generation_{0};  // counts the runs; what is above is written before
+  alignas(64) std::atomic<std::size_t> next_{0};
+  alignas(64) std::atomic<std::uint32_t> busy_{0};  // workers that have not ended the current run
+  std::atomic<bool> stopping_{false};
+  bool may_spin_;  // there is a core for each thread
+  Waiter waiter_;  // of the calling thread
   std::vector<std::thread> workers_;
 };
 

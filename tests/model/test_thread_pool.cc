@@ -1,6 +1,8 @@
 #include <atomic>
+#include <chrono>
 #include <gtest/gtest.h>
 #include <stdexcept>
+#include <thread>
 #include <vector>
 
 #include "model/kernels/thread_pool.h"
@@ -21,6 +23,22 @@ TEST(ThreadPool, RunsEveryTaskOnceOnAKnownThread) {
       });
       for (const auto& c : calls) EXPECT_EQ(c.load(), 1);
       EXPECT_FALSE(bad_thread);
+    }
+  }
+}
+
+// Runs in quick succession find the workers awake; after a pause they sleep and have to be woken.
+TEST(ThreadPool, RunsWhetherItsThreadsSleepOrNot) {
+  for (const std::size_t threads : {2, 3, 7}) {
+    ThreadPool pool(threads);
+    for (const auto pause : {std::chrono::milliseconds{0}, std::chrono::milliseconds{3}}) {
+      for (int round = 0; round < (pause.count() == 0 ? 2000 : 20); ++round) {
+        std::vector<int> results(16);
+        pool.run(results.size(),
+                 [&](std::size_t i, std::size_t) { results[i] = static_cast<int>(i) + round; });
+        for (std::size_t i = 0; i < results.size(); ++i) ASSERT_EQ(results[i], static_cast<int>(i) + round);
+        if (pause.count() != 0) std::this_thread::sleep_for(pause);
+      }
     }
   }
 }
