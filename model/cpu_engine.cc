@@ -67,9 +67,11 @@ struct Workspace {
   std::vector<std::uint32_t> violators, tries;                             // [posts]
   std::vector<float> losses;                                               // [posts]
   std::vector<kernels::RowGradient> positive_gradient, negative_gradient;  // [posts]
-  std::vector<std::uint32_t> rows, sources;                                // [2 posts], or [tokens]
-  std::vector<float> coefficients, self;                                   // the same
-  kernels::RowGroups row_groups;
+  std::vector<std::uint32_t> hashtag_rows, hashtag_sources;                // [2 posts]
+  std::vector<float> hashtag_coefficients, hashtag_self;                   // [2 posts]
+  kernels::RowGroups hashtag_groups;                                       // the above by hashtag
+  std::vector<std::uint32_t> sources;                                      // [tokens]
+  std::vector<float> coefficients;                                         // [tokens], bag only
 };
 
 class CpuEngine final : public Engine {
@@ -98,7 +100,7 @@ class CpuEngine final : public Engine {
   // Distinct words of `words`, their vectors side by side, and the tokens as rows of them.
   void gather_words(std::size_t tokens, const std::uint32_t* words) {
     Workspace& w = workspace;
-    grouper.group(words, tokens, w.word_groups);
+    word_grouper.group(words, tokens, w.word_groups);
     auto* place = resized(w.places_words, tokens);
     std::fill_n(place, tokens, kernels::kNoWord);
     const std::size_t distinct = w.word_groups.rows.size();
@@ -123,9 +125,14 @@ class CpuEngine final : public Engine {
     float* vectors = resized(w.post_vectors, posts * dim);
     if (as_bag || !is_cnn()) {
       float* scales = resized(w.scales, posts);
-      kernels::bag_forward({posts, offsets, words}, values_of(parameters.words), dim, vectors, scales,
-                           context);
-      if (training && !is_cnn()) drop_features(vectors, posts, dim, step);
+      const kernels::PackedTokens packed{posts, offsets, words};
+      if (!training) {
+        kernels::bag_forward(packed, values_of(parameters.words), dim, vectors, scales, context);
+        return vectors;
+      }
+      kernels::bag_forward(packed, values_of(parameters.words), dim, vectors, scales, word_grouper,
+                           w.word_groups, context);
+      if (!is_cnn()) drop_features(vectors, posts, dim, step);
       return vectors;
     }
     gather_words(offsets[posts], words);
@@ -174,49 +181,63 @@ class CpuEngine final : public Engine {
     });
   }
 
-  // The batch's tokens, some left out.
-  const std::uint32_t* drop_words(const PackedBatch& batch, std::uint64_t step) {
+  // The random choices of a step: the batch's tokens, some left out, and one positive of each post, drawn
+  // uniformly. Returns the tokens.
+  const std::uint32_t* draw(const PackedBatch& batch, std::uint64_t step) {
+    Workspace& w = workspace;
     const std::uint32_t limit = drop_limit(config.word_dropout);
-    if (limit == 0) return batch.tokens.data();
-    auto* words = resized(workspace.words, batch.tokens.size());
-    for (std::size_t t = 0; t < batch.tokens.size(); t += 8) {
+    const std::size_t tokens = limit == 0 ? 0 : batch.tokens.size();
+    auto* words = resized(w.words, tokens);
+    auto* positives = resized(w.positives, batch.posts());
+    auto* offsets = resized(w.positive_offsets, batch.posts() + 1);
+    offsets[batch.posts()] = static_cast<std::uint32_t>(batch.posts());
+    constexpr std::size_t kPerTask = 512;
+    const std::size_t token_tasks = (tokens + kPerTask - 1) / kPerTask;
+    const std::size_t post_tasks = (batch.posts() + kPerTask - 1) / kPerTask;
+    context.pool.run(token_tasks + post_tasks, [&](std::size_t task, std::size_t) {
+      if (task < token_tasks) {
+        drop_words(batch, step, limit, task * kPerTask, std::min(tokens, (task + 1) * kPerTask), words);
+        return;
+      }
+      const std::size_t first = (task - token_tasks) * kPerTask;
+      for (std::size_t post = first; post < std::min(batch.posts(), first + kPerTask); ++post) {
+        const std::uint32_t begin = batch.hashtag_offsets[post];
+        const std::uint32_t count = batch.hashtag_offsets[post + 1] - begin;
+        if (count == 0) throw std::logic_error("train_step: a post without a hashtag");
+        const auto random = kernels::random_words(config.seed, RandomStream::positives, step,
+                                                  static_cast<std::uint32_t>(post), 0);
+        positives[post] = batch.hashtags[begin + kernels::negative_of_words(random, 0, count)];
+        offsets[post] = static_cast<std::uint32_t>(post);
+      }
+    });
+    return limit == 0 ? batch.tokens.data() : words;
+  }
+
+  // Tokens [begin, end), of which begin is a multiple of 8.
+  void drop_words(const PackedBatch& batch, std::uint64_t step, std::uint32_t limit, std::size_t begin,
+                  std::size_t end, std::uint32_t* words) const {
+    for (std::size_t t = begin; t < end; t += 8) {
       const auto random = kernels::random_words(config.seed, RandomStream::word_dropout, step,
                                                 static_cast<std::uint32_t>(t / 8), 0);
-      for (std::size_t j = 0; j < std::min<std::size_t>(8, batch.tokens.size() - t); ++j) {
+      for (std::size_t j = 0; j < std::min<std::size_t>(8, end - t); ++j) {
         const std::uint32_t number = (random.word[j / 2] >> (16 * (j % 2))) & 0xFFFF;
         words[t + j] = number < limit ? kernels::kNoWord : batch.tokens[t + j];
       }
     }
-    return words;
-  }
-
-  // One positive of each post, drawn uniformly.
-  void draw_positives(const PackedBatch& batch, std::uint64_t step) {
-    auto* positives = resized(workspace.positives, batch.posts());
-    auto* offsets = resized(workspace.positive_offsets, batch.posts() + 1);
-    for (std::size_t post = 0; post < batch.posts(); ++post) {
-      const std::uint32_t first = batch.hashtag_offsets[post];
-      const std::uint32_t count = batch.hashtag_offsets[post + 1] - first;
-      if (count == 0) throw std::logic_error("train_step: a post without a hashtag");
-      const auto random = kernels::random_words(config.seed, RandomStream::positives, step,
-                                                static_cast<std::uint32_t>(post), 0);
-      positives[post] = batch.hashtags[first + kernels::negative_of_words(random, 0, count)];
-      offsets[post] = static_cast<std::uint32_t>(post);
-    }
-    offsets[batch.posts()] = static_cast<std::uint32_t>(batch.posts());
   }
 
   [[nodiscard]] kernels::Optimizer optimizer(float rate) const {
     return {static_cast<kernels::OptimizerKind>(config.optimizer), rate, config.max_norm};
   }
 
-  // The rows of positives and violators, from the post vectors that the loss saw.
-  void update_hashtags(std::size_t posts, float rate) {
+  // The contributions to the rows of positives and violators, from the post vectors that the loss saw, by
+  // row.
+  kernels::TableUpdate group_hashtags(std::size_t posts) {
     Workspace& w = workspace;
-    auto* rows = resized(w.rows, 2 * posts);
-    auto* sources = resized(w.sources, 2 * posts);
-    auto* coefficients = resized(w.coefficients, 2 * posts);
-    auto* self = resized(w.self, 2 * posts);
+    auto* rows = resized(w.hashtag_rows, 2 * posts);
+    auto* sources = resized(w.hashtag_sources, 2 * posts);
+    auto* coefficients = resized(w.hashtag_coefficients, 2 * posts);
+    auto* self = resized(w.hashtag_self, 2 * posts);
     for (std::size_t i = 0; i < posts; ++i) {
       const bool found = w.violators[i] != kernels::kNoViolator;
       rows[2 * i] = found ? w.positives[i] : kernels::kNoRow;
@@ -228,32 +249,38 @@ class CpuEngine final : public Engine {
       self[2 * i + 1] = w.negative_gradient[i].row;
     }
     static_assert(kernels::kNoViolator == kernels::kNoRow);
-    grouper.group(rows, 2 * posts, w.row_groups);
-    kernels::update_rows(optimizer(rate), w.row_groups, {w.post_vectors.data(), sources, coefficients, self},
-                         config.dim, values_of(parameters.hashtags), sums_of(parameters.hashtags), context);
+    hashtag_grouper.group(rows, 2 * posts, w.hashtag_groups);
+    return {&w.hashtag_groups,
+            {w.post_vectors.data(), sources, coefficients, self},
+            values_of(parameters.hashtags),
+            sums_of(parameters.hashtags)};
   }
 
   // Each word of a post takes the post's gradient divided by the number of its words.
-  void backward_bag(std::size_t posts, const std::uint32_t* offsets, const std::uint32_t* words, float rate) {
+  void backward_bag(std::size_t posts, const std::uint32_t* offsets, float rate) {
     Workspace& w = workspace;
-    const std::size_t tokens = offsets[posts];
-    auto* keys = resized(w.rows, tokens);
-    auto* sources = resized(w.sources, tokens);
-    auto* coefficients = resized(w.coefficients, tokens);
-    for (std::size_t post = 0; post < posts; ++post) {
-      // Without a violator there is no gradient, and the words' rows are left alone.
-      const bool found = w.violators[post] != kernels::kNoViolator;
-      for (std::uint32_t t = offsets[post]; t < offsets[post + 1]; ++t) {
-        keys[t] = found ? words[t] : kernels::kNoRow;
-        sources[t] = static_cast<std::uint32_t>(post);
-        coefficients[t] = w.scales[post];
+    auto* sources = resized(w.sources, offsets[posts]);
+    auto* coefficients = resized(w.coefficients, offsets[posts]);
+    kernels::TableUpdate hashtags;
+    constexpr std::size_t kPerTask = 64;
+    context.pool.run(1 + (posts + kPerTask - 1) / kPerTask, [&](std::size_t task, std::size_t) {
+      if (task == 0) {
+        hashtags = group_hashtags(posts);
+        return;
       }
-    }
-    static_assert(kernels::kNoWord == kernels::kNoRow);
-    grouper.group(keys, tokens, w.row_groups);
-    kernels::update_rows(optimizer(rate), w.row_groups,
-                         {w.post_gradient.data(), sources, coefficients, nullptr}, config.dim,
-                         values_of(parameters.words), sums_of(parameters.words), context);
+      for (std::size_t post = (task - 1) * kPerTask; post < std::min(posts, task * kPerTask); ++post) {
+        // Without a violator there is no gradient, and the words' rows are left alone.
+        const bool found = w.violators[post] != kernels::kNoViolator;
+        std::fill(sources + offsets[post], sources + offsets[post + 1], static_cast<std::uint32_t>(post));
+        std::fill(coefficients + offsets[post], coefficients + offsets[post + 1], found ? w.scales[post] : 0);
+      }
+    });
+    const kernels::TableUpdate updates[] = {{&w.word_groups,
+                                             {w.post_gradient.data(), sources, coefficients, nullptr},
+                                             values_of(parameters.words),
+                                             sums_of(parameters.words)},
+                                            hashtags};
+    kernels::update_rows(optimizer(rate), updates, config.dim, context);
   }
 
   void backward_cnn(std::size_t posts, const std::uint32_t* offsets, std::uint64_t step, float rate,
@@ -318,8 +345,12 @@ class CpuEngine final : public Engine {
 
     auto* sources = resized(w.sources, tokens);
     for (std::size_t t = 0; t < tokens; ++t) sources[t] = static_cast<std::uint32_t>(t);
-    kernels::update_rows(optimizer(rate), w.word_groups, {token_gradient, sources, nullptr, nullptr},
-                         config.dim, values_of(parameters.words), sums_of(parameters.words), context);
+    const kernels::TableUpdate updates[] = {{&w.word_groups,
+                                             {token_gradient, sources, nullptr, nullptr},
+                                             values_of(parameters.words),
+                                             sums_of(parameters.words)},
+                                            group_hashtags(posts)};
+    kernels::update_rows(optimizer(rate), updates, config.dim, context);
   }
 
   StepStatistics train_step(const PackedBatch& batch, std::uint64_t step, float factor,
@@ -327,8 +358,7 @@ class CpuEngine final : public Engine {
     Workspace& w = workspace;
     const std::size_t posts = batch.posts();
     if (posts == 0) return {};
-    const std::uint32_t* words = drop_words(batch, step);
-    draw_positives(batch, step);
+    const std::uint32_t* words = draw(batch, step);
     const float* vectors = forward(posts, batch.token_offsets.data(), words, as_bag, true, step);
 
     const kernels::WarpConfig warp_config{static_cast<kernels::Score>(config.score), config.margin,
@@ -361,10 +391,9 @@ class CpuEngine final : public Engine {
     }
     if (!std::isfinite(statistics.loss)) fail_of_divergence("step", step);
     const float rate = config.learning_rate * factor;
-    update_hashtags(posts, rate);
     if (as_bag || !is_cnn()) {
       if (!is_cnn()) drop_features(w.post_gradient.data(), posts, config.dim, step);
-      backward_bag(posts, batch.token_offsets.data(), words, rate);
+      backward_bag(posts, batch.token_offsets.data(), rate);
     } else {
       backward_cnn(posts, batch.token_offsets.data(), step, rate, config.encoder_learning_rate * factor);
     }
@@ -392,7 +421,8 @@ class CpuEngine final : public Engine {
   Parameters& parameters;
   kernels::CpuContext context;
   std::vector<float> rank_weights;  // [max_tries]
-  kernels::RowGrouper grouper;
+  kernels::RowGrouper word_grouper;
+  kernels::RowGrouper hashtag_grouper;
   Workspace workspace;
 };
 

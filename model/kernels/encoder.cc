@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "model/kernels/row_update.h"
 #include "model/kernels/simd.h"
 #include "model/kernels/simd_convolution.h"
 #include "model/kernels/tasks.h"
@@ -230,6 +231,18 @@ void bag_forward(const PackedTokens& tokens, const float* word_vectors, std::siz
                  float* scales, CpuContext& context) {
   for_ranges(context, tokens.posts, kPostsPerTask, [&](std::size_t begin, std::size_t end) {
     context.simd->bag_posts(tokens, word_vectors, dim, post_vectors, scales, begin, end);
+  });
+}
+
+void bag_forward(const PackedTokens& tokens, const float* word_vectors, std::size_t dim, float* post_vectors,
+                 float* scales, RowGrouper& grouper, RowGroups& words, CpuContext& context) {
+  context.pool.run(1 + tasks_of(tokens.posts, kPostsPerTask), [&](std::size_t task, std::size_t) {
+    if (task == 0) {
+      grouper.group(tokens.words, tokens.offsets[tokens.posts], words);
+      return;
+    }
+    context.simd->bag_posts(tokens, word_vectors, dim, post_vectors, scales, (task - 1) * kPostsPerTask,
+                            std::min(tokens.posts, task * kPostsPerTask));
   });
 }
 

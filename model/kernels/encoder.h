@@ -9,6 +9,8 @@
 namespace tagspace::kernels {
 
 struct CpuContext;  // cpu_context.h
+struct RowGroups;   // row_update.h
+class RowGrouper;
 
 // A token that takes part as a zero vector (cnn) or not at all (bag): left out by dropout.
 constexpr std::uint32_t kNoWord = 0xFFFFFFFF;
@@ -29,6 +31,10 @@ void bag_forward_reference(const PackedTokens& tokens, const float* word_vectors
                            float* post_vectors, float* scales);
 void bag_forward(const PackedTokens& tokens, const float* word_vectors, std::size_t dim, float* post_vectors,
                  float* scales, CpuContext& context);
+// With the tokens grouped by word too, which the update of the words' rows will need: a thread does that
+// while the others take the means.
+void bag_forward(const PackedTokens& tokens, const float* word_vectors, std::size_t dim, float* post_vectors,
+                 float* scales, RowGrouper& grouper, RowGroups& words, CpuContext& context);
 
 // --- Convolution, maximum over time
 // ---------------------------------------------------------------------------

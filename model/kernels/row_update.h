@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace tagspace::kernels {
@@ -39,11 +40,15 @@ class RowGrouper {
   void group(const std::uint32_t* keys, std::size_t count, RowGroups& groups);
 
  private:
+  template <unsigned kBits>
+  void sort(std::uint32_t largest);
+
   std::vector<std::uint64_t> sorted_;
   std::vector<std::uint64_t> buffer_;
 };
 
-// Contribution c adds coefficient[c] * vectors[source[c]] + self[c] * (the row itself) to its row's gradient.
+// Contribution c adds coefficient[c] * vectors[source[c]] + self[c] * (the row itself) to its row's gradient;
+// if both factors are 0 it counts as none. A row without contributions stays as it is.
 struct RowContributions {
   const float* vectors = nullptr;         // [sources, dim]
   const std::uint32_t* source = nullptr;  // [contributions]
@@ -54,8 +59,16 @@ struct RowContributions {
 // `table` [rows, dim]; `sums` [rows, dim], Adagrad's sums of squares, null under sgd.
 void update_rows_reference(const Optimizer& optimizer, const RowGroups& groups,
                            const RowContributions& contributions, std::size_t dim, float* table, float* sums);
-void update_rows(const Optimizer& optimizer, const RowGroups& groups, const RowContributions& contributions,
-                 std::size_t dim, float* table, float* sums, CpuContext& context);
+
+// The same for several tables together.
+struct TableUpdate {
+  const RowGroups* groups = nullptr;
+  RowContributions contributions;
+  float* table = nullptr;
+  float* sums = nullptr;
+};
+void update_rows(const Optimizer& optimizer, std::span<const TableUpdate> tables, std::size_t dim,
+                 CpuContext& context);
 
 // The same for an array of which every element has a gradient; max_norm is not used.
 void update_dense(const Optimizer& optimizer, const float* gradient, std::size_t count, float* values,

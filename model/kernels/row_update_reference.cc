@@ -12,13 +12,17 @@ void update_rows_reference(const Optimizer& optimizer, const RowGroups& groups,
   for (std::size_t group = 0; group < groups.rows.size(); ++group) {
     float* row = table + groups.rows[group] * dim;
     gradient.assign(dim, 0);
+    bool any = false;
     for (std::uint32_t at = groups.offsets[group]; at < groups.offsets[group + 1]; ++at) {
       const std::uint32_t c = groups.order[at];
       const float coefficient = contributions.coefficient == nullptr ? 1 : contributions.coefficient[c];
       const float self = contributions.self == nullptr ? 0 : contributions.self[c];
+      if (coefficient == 0 && self == 0) continue;
+      any = true;
       const float* vector = contributions.vectors + contributions.source[c] * dim;
       for (std::size_t i = 0; i < dim; ++i) gradient[i] += coefficient * vector[i] + self * row[i];
     }
+    if (!any) continue;
     float squared_norm = 0;
     for (std::size_t i = 0; i < dim; ++i) {
       if (optimizer.kind == OptimizerKind::adagrad) {

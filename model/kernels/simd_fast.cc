@@ -67,20 +67,23 @@ void update_row_groups(const Optimizer& optimizer, const RowGroupsView& groups,
         for (std::size_t i = 0; i < dim; i += 16) __builtin_prefetch(next_sums + i);
       }
     }
+    bool any = false;
     for (std::size_t i0 = 0; i0 < dim; i0 += kChunk) {
       const std::size_t count = dim - i0 < kChunk ? dim - i0 : kChunk;
       float gradient[kChunk] = {};
       for (std::uint32_t at = groups.offsets[group]; at < groups.offsets[group + 1]; ++at) {
         const std::uint32_t c = groups.order[at];
         const float coefficient = contributions.coefficient == nullptr ? 1 : contributions.coefficient[c];
+        const float self = contributions.self == nullptr ? 0 : contributions.self[c];
+        if (coefficient == 0 && self == 0) continue;
+        any = true;
         add_scaled(coefficient, contributions.vectors + contributions.source[c] * dim + i0, gradient, count);
-        if (contributions.self != nullptr && contributions.self[c] != 0) {
-          add_scaled(contributions.self[c], row + i0, gradient, count);
-        }
+        if (self != 0) add_scaled(self, row + i0, gradient, count);
       }
+      if (!any) break;
       update_elements(optimizer, gradient, row + i0, row_sums == nullptr ? nullptr : row_sums + i0, 0, count);
     }
-    if (optimizer.max_norm > 0) {
+    if (any && optimizer.max_norm > 0) {
       float squared_norm = 0;
       for (std::size_t i = 0; i < dim; ++i) squared_norm += row[i] * row[i];
       const float norm = __builtin_sqrtf(squared_norm);

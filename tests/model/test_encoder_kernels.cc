@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "model/kernels/encoder.h"
+#include "model/kernels/row_update.h"
 #include "tests/model/kernel_cases.h"
 
 namespace tagspace::kernels {
@@ -56,6 +57,17 @@ TEST(Bag, EqualsTheReference) {
       bag_forward(posts.packed(), vectors.data(), dim, actual.data(), scales.data(), context);
       expect_close(actual, expected);
       EXPECT_EQ(scales, expected_scales);
+
+      std::vector<float> again(count * dim, 99);
+      RowGrouper grouper;
+      RowGroups words;
+      bag_forward(posts.packed(), vectors.data(), dim, again.data(), scales.data(), grouper, words, context);
+      EXPECT_EQ(again, actual);
+      RowGroups alone;
+      grouper.group(posts.words.data(), posts.words.size(), alone);
+      EXPECT_EQ(words.rows, alone.rows);
+      EXPECT_EQ(words.offsets, alone.offsets);
+      EXPECT_EQ(words.order, alone.order);
     });
   }
 }

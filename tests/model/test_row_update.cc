@@ -76,6 +76,23 @@ TEST(UpdateRows, CutsLongRowsToTheMaximumNorm) {
   EXPECT_FLOAT_EQ(table[1], 0.8F);
 }
 
+TEST(UpdateRows, ARowWithoutContributionsStays) {
+  const std::vector<float> vectors = {1, 1};
+  RowGroups groups{{0, 1}, {0, 1, 3}, {0, 1, 2}};
+  const std::vector<std::uint32_t> sources = {0, 0, 0};
+  const std::vector<float> coefficients = {0, 0, 1};
+  for_each_context([&](CpuContext& context) {
+    std::vector<float> table = {30, 40, 30, 40};  // longer than allowed
+    const TableUpdate update{
+        &groups, {vectors.data(), sources.data(), coefficients.data(), nullptr}, table.data(), nullptr};
+    update_rows({OptimizerKind::sgd, 0, 5}, std::span(&update, 1), 2, context);
+    EXPECT_EQ(table[0], 30);
+    EXPECT_EQ(table[1], 40);
+    EXPECT_FLOAT_EQ(table[2], 3);
+    EXPECT_FLOAT_EQ(table[3], 4);
+  });
+}
+
 TEST(UpdateRows, EqualsTheReference) {
   for (const auto kind : {OptimizerKind::adagrad, OptimizerKind::sgd}) {
     for (const std::size_t dim : {1, 3, 16, 50, 64, 200, 256}) {
@@ -90,8 +107,11 @@ TEST(UpdateRows, EqualsTheReference) {
       std::vector<std::uint32_t> sources(contributions);
       for (auto& key : keys) key = random.below(5) == 0 ? kNoRow : random.below(rows);
       for (auto& source : sources) source = random.below(40);
-      const auto coefficients = random.normals(contributions);
-      const auto self = random.normals(contributions);
+      auto coefficients = random.normals(contributions);
+      auto self = random.normals(contributions);
+      // Of those that count as none, some are all that a row has.
+      for (auto& c : coefficients) c = random.below(2) == 0 ? 0 : c;
+      for (auto& s : self) s = random.below(2) == 0 ? 0 : s;
       RowGrouper grouper;
       RowGroups groups;
       grouper.group(keys.data(), keys.size(), groups);
@@ -106,9 +126,16 @@ TEST(UpdateRows, EqualsTheReference) {
         for_each_context([&](CpuContext& context) {
           auto actual = table;
           auto actual_sums = sums;
-          update_rows(optimizer, groups, given, dim, actual.data(),
-                      kind == OptimizerKind::sgd ? nullptr : actual_sums.data(), context);
+          // A second table, of the same content, is updated with it.
+          auto second = table;
+          auto second_sums = sums;
+          const bool sgd = kind == OptimizerKind::sgd;
+          const TableUpdate tables[] = {{&groups, given, actual.data(), sgd ? nullptr : actual_sums.data()},
+                                        {&groups, given, second.data(), sgd ? nullptr : second_sums.data()}};
+          update_rows(optimizer, tables, dim, context);
           expect_close(actual, expected);
+          EXPECT_EQ(second, actual);
+          EXPECT_EQ(second_sums, actual_sums);
           if (kind == OptimizerKind::adagrad) expect_close(actual_sums, expected_sums);
           // Bit for bit the same whatever the number of threads.
           if (context.pool.threads() == 1) first = actual;
