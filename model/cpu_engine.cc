@@ -26,7 +26,7 @@ using kernels::RandomStream;
 // Posts whose features and vectors are computed together; a fixed number, so that products do not depend on
 // the number of threads.
 constexpr std::int64_t kPostsPerTask = 32;
-constexpr std::int64_t kColumnsPerTask = 256;
+constexpr std::int64_t kColumnsPerTask = 128;
 constexpr std::size_t kPostsPerEncoding = 1024;
 
 float* values_of(const Parameter& parameter) { return parameter.value.mutable_data_ptr<float>(); }
@@ -53,6 +53,7 @@ struct Workspace {
   std::vector<float> maxima;                // [posts, filters], then tanh of it
   std::vector<std::uint32_t> places;        // [posts, filters]
   std::vector<float> features;          // [posts, filters] tanh(tanh(maximum)), with dropout when training
+  std::vector<std::uint8_t> kept;       // which values dropout left, of the features, or a bag's post vectors
   std::vector<float> feature_gradient;  // [posts, filters]
   std::vector<float> post_vectors;      // [posts, dim]
   std::vector<float> post_gradient;     // [posts, dim]
@@ -102,16 +103,19 @@ class CpuEngine final : public Engine {
     Workspace& w = workspace;
     word_grouper.group(words, tokens, w.word_groups);
     auto* place = resized(w.places_words, tokens);
-    std::fill_n(place, tokens, kernels::kNoWord);
     const std::size_t distinct = w.word_groups.rows.size();
     float* vectors = resized(w.distinct_vectors, distinct * config.dim);
-    for (std::size_t i = 0; i < distinct; ++i) {
-      std::copy_n(values_of(parameters.words) + std::size_t{w.word_groups.rows[i]} * config.dim, config.dim,
-                  vectors + i * config.dim);
-      for (auto at = w.word_groups.offsets[i]; at < w.word_groups.offsets[i + 1]; ++at) {
-        place[w.word_groups.order[at]] = static_cast<std::uint32_t>(i);
+    std::fill_n(place, tokens, kernels::kNoWord);
+    constexpr std::size_t kPerTask = 128;
+    context.pool.run((distinct + kPerTask - 1) / kPerTask, [&](std::size_t task, std::size_t) {
+      for (std::size_t i = task * kPerTask; i < std::min(distinct, (task + 1) * kPerTask); ++i) {
+        std::copy_n(values_of(parameters.words) + std::size_t{w.word_groups.rows[i]} * config.dim, config.dim,
+                    vectors + i * config.dim);
+        for (auto at = w.word_groups.offsets[i]; at < w.word_groups.offsets[i + 1]; ++at) {
+          place[w.word_groups.order[at]] = static_cast<std::uint32_t>(i);
+        }
       }
-    }
+    });
   }
 
   [[nodiscard]] kernels::ConvShape shape() const { return {config.dim, config.window, config.filters}; }
@@ -132,7 +136,12 @@ class CpuEngine final : public Engine {
       }
       kernels::bag_forward(packed, values_of(parameters.words), dim, vectors, scales, word_grouper,
                            w.word_groups, context);
-      if (!is_cnn()) drop_features(vectors, posts, dim, step);
+      if (!is_cnn() && config.dropout > 0) {
+        auto* kept = resized(w.kept, posts * kernels::bytes_of(dim));
+        for_posts(posts, kPostsPerTask, [&](std::int64_t first, std::int64_t count) {
+          drop_posts(dropout(step), first, count, dim, vectors, kept);
+        });
+      }
       return vectors;
     }
     gather_words(offsets[posts], words);
@@ -144,41 +153,35 @@ class CpuEngine final : public Engine {
                               values_of(parameters.bias), maxima, resized(w.places, posts * filters),
                               context);
     const auto columns = static_cast<std::int64_t>(filters);
+    const kernels::Dropout drop = dropout(step);
+    auto* kept = resized(w.kept, posts * kernels::bytes_of(filters));
     for_posts(posts, kPostsPerTask, [&](std::int64_t first, std::int64_t count) {
       at::Tensor once = view(maxima + first * columns, count, columns);
       at::Tensor twice = view(features + first * columns, count, columns);
       at::tanh_out(once, once);
       at::tanh_out(twice, once);
-    });
-    if (training) drop_features(features, posts, filters, step);
-    for_posts(posts, kPostsPerTask, [&](std::int64_t first, std::int64_t count) {
+      if (training) drop_posts(drop, first, count, filters, features, kept);
       at::Tensor out = view(vectors + first * config.dim, count, config.dim);
-      at::addmm_out(out, parameters.linear_bias.value, view(features + first * columns, count, columns),
-                    parameters.linear.value.t());
+      at::addmm_out(out, parameters.linear_bias.value, twice, parameters.linear.value.t());
     });
     return vectors;
   }
 
-  // Dropout in place: each value is left out with the configured rate, the others grow by 1 / (1 - rate). The
-  // same call on the gradient is its own backward pass.
-  void drop_features(float* values, std::size_t posts, std::size_t columns, std::uint64_t step) {
-    const std::uint32_t limit = drop_limit(config.dropout);
-    if (limit == 0) return;
-    const float scale = 1 / (1 - config.dropout);
-    for_posts(posts, kPostsPerTask, [&](std::int64_t first, std::int64_t count) {
-      for (std::int64_t post = first; post < first + count; ++post) {
-        float* row = values + static_cast<std::size_t>(post) * columns;
-        for (std::size_t i = 0; i < columns; i += 8) {
-          const auto random =
-              kernels::random_words(config.seed, RandomStream::feature_dropout, step,
-                                    static_cast<std::uint32_t>(post), static_cast<std::uint32_t>(i / 8));
-          for (std::size_t j = 0; j < std::min<std::size_t>(8, columns - i); ++j) {
-            const std::uint32_t number = (random.word[j / 2] >> (16 * (j % 2))) & 0xFFFF;
-            row[i + j] = number < limit ? 0 : row[i + j] * scale;
-          }
-        }
-      }
-    });
+  [[nodiscard]] kernels::Dropout dropout(std::uint64_t step) const {
+    return {config.seed, step, drop_limit(config.dropout), 1 / (1 - config.dropout)};
+  }
+
+  // Dropout in place of the posts' rows of `values` [posts, columns].
+  void drop_posts(const kernels::Dropout& drop, std::int64_t first, std::int64_t count, std::size_t columns,
+                  float* values, std::uint8_t* kept) const {
+    const auto begin = static_cast<std::size_t>(first);
+    const std::size_t end = begin + static_cast<std::size_t>(count);
+    kernels::draw_kept(drop, begin, end, columns, kept, context);
+    if (drop.limit == 0) return;
+    for (std::size_t post = begin; post < end; ++post) {
+      kernels::drop_values(drop, kept + post * kernels::bytes_of(columns), columns, values + post * columns,
+                           context);
+    }
   }
 
   // The random choices of a step: the batch's tokens, some left out, and one positive of each post, drawn
@@ -257,10 +260,12 @@ class CpuEngine final : public Engine {
   }
 
   // Each word of a post takes the post's gradient divided by the number of its words.
-  void backward_bag(std::size_t posts, const std::uint32_t* offsets, float rate) {
+  void backward_bag(std::size_t posts, const std::uint32_t* offsets, std::uint64_t step, float rate) {
     Workspace& w = workspace;
     auto* sources = resized(w.sources, offsets[posts]);
     auto* coefficients = resized(w.coefficients, offsets[posts]);
+    // Under a cnn that trains as a bag, it is the features that dropout is for.
+    const kernels::Dropout drop = is_cnn() ? kernels::Dropout{} : dropout(step);
     kernels::TableUpdate hashtags;
     constexpr std::size_t kPerTask = 64;
     context.pool.run(1 + (posts + kPerTask - 1) / kPerTask, [&](std::size_t task, std::size_t) {
@@ -269,6 +274,10 @@ class CpuEngine final : public Engine {
         return;
       }
       for (std::size_t post = (task - 1) * kPerTask; post < std::min(posts, task * kPerTask); ++post) {
+        if (drop.limit != 0) {
+          kernels::drop_values(drop, w.kept.data() + post * kernels::bytes_of(config.dim), config.dim,
+                               w.post_gradient.data() + post * config.dim, context);
+        }
         // Without a violator there is no gradient, and the words' rows are left alone.
         const bool found = w.violators[post] != kernels::kNoViolator;
         std::fill(sources + offsets[post], sources + offsets[post + 1], static_cast<std::uint32_t>(post));
@@ -293,36 +302,39 @@ class CpuEngine final : public Engine {
     const at::Tensor vectors_gradient = view(w.post_gradient.data(), count, dim);
     const at::Tensor features = view(w.features.data(), count, filters);
 
-    // Linear layer: out = features * linear^T + linear_bias.
+    // Linear layer: out = features * linear^T + linear_bias. Tasks for blocks of its columns, then for posts.
     at::Tensor linear_gradient =
         view(resized(w.linear_gradient, std::size_t{config.dim} * config.filters), dim, filters);
-    context.pool.run(static_cast<std::size_t>((filters + kColumnsPerTask - 1) / kColumnsPerTask),
-                     [&](std::size_t task, std::size_t) {
-                       at::set_num_threads(1);
-                       const std::int64_t first = static_cast<std::int64_t>(task) * kColumnsPerTask;
-                       const std::int64_t columns = std::min(kColumnsPerTask, filters - first);
-                       at::Tensor out = linear_gradient.narrow(1, first, columns);
-                       at::mm_out(out, vectors_gradient.t(), features.narrow(1, first, columns));
-                     });
-    at::Tensor linear_bias_gradient = view(resized(w.linear_bias_gradient, config.dim), 1, dim);
-    at::sum_out(linear_bias_gradient, vectors_gradient, {0}, true);
-    for_posts(posts, kPostsPerTask, [&](std::int64_t first, std::int64_t rows) {
+    const auto column_tasks = static_cast<std::size_t>((filters + kColumnsPerTask - 1) / kColumnsPerTask);
+    const auto post_tasks = static_cast<std::size_t>((count + kPostsPerTask - 1) / kPostsPerTask);
+    const kernels::Dropout drop = dropout(step);
+    context.pool.run(column_tasks + post_tasks, [&](std::size_t task, std::size_t) {
+      at::set_num_threads(1);
+      if (task < column_tasks) {
+        const std::int64_t first = static_cast<std::int64_t>(task) * kColumnsPerTask;
+        const std::int64_t columns = std::min(kColumnsPerTask, filters - first);
+        at::Tensor out = linear_gradient.narrow(1, first, columns);
+        at::mm_out(out, vectors_gradient.t(), features.narrow(1, first, columns));
+        return;
+      }
+      const std::int64_t first = static_cast<std::int64_t>(task - column_tasks) * kPostsPerTask;
+      const std::int64_t rows = std::min(kPostsPerTask, count - first);
       at::Tensor out = view(feature_gradient + first * filters, rows, filters);
       at::mm_out(out, vectors_gradient.narrow(0, first, rows), parameters.linear.value);
+      for (auto post = static_cast<std::size_t>(first); post < static_cast<std::size_t>(first + rows);
+           ++post) {
+        float* row = feature_gradient + post * config.filters;
+        if (w.violators[post] == kernels::kNoViolator) {
+          std::fill_n(row, config.filters, 0.0F);
+          continue;
+        }
+        kernels::features_backward(drop, w.kept.data() + post * kernels::bytes_of(config.filters),
+                                   config.filters, w.maxima.data() + post * config.filters,
+                                   w.features.data() + post * config.filters, row, context);
+      }
     });
-
-    // tanh(tanh(m)): the derivative is (1 - twice^2) (1 - once^2). `features` may have been through dropout,
-    // so twice is taken from once again.
-    drop_features(feature_gradient, posts, config.filters, step);
-    for_posts(posts, kPostsPerTask, [&](std::int64_t first, std::int64_t rows) {
-      const at::Tensor once = view(w.maxima.data() + first * filters, rows, filters);
-      at::Tensor twice = view(w.features.data() + first * filters, rows, filters);
-      at::tanh_out(twice, once);
-      const float* o = w.maxima.data() + first * filters;
-      const float* t = w.features.data() + first * filters;
-      float* g = feature_gradient + first * filters;
-      for (std::int64_t i = 0; i < rows * filters; ++i) g[i] *= (1 - t[i] * t[i]) * (1 - o[i] * o[i]);
-    });
+    at::Tensor linear_bias_gradient = view(resized(w.linear_bias_gradient, config.dim), 1, dim);
+    at::sum_out(linear_bias_gradient, vectors_gradient, {0}, true);
 
     const std::size_t tokens = offsets[posts];
     float* token_gradient = resized(w.token_gradient, tokens * config.dim);
@@ -392,8 +404,7 @@ class CpuEngine final : public Engine {
     if (!std::isfinite(statistics.loss)) fail_of_divergence("step", step);
     const float rate = config.learning_rate * factor;
     if (as_bag || !is_cnn()) {
-      if (!is_cnn()) drop_features(w.post_gradient.data(), posts, config.dim, step);
-      backward_bag(posts, batch.token_offsets.data(), rate);
+      backward_bag(posts, batch.token_offsets.data(), step, rate);
     } else {
       backward_cnn(posts, batch.token_offsets.data(), step, rate, config.encoder_learning_rate * factor);
     }

@@ -285,4 +285,19 @@ void conv_max_backward(const ConvShape& shape, const PackedTokens& tokens, const
       .run(word_vectors, weight, gradient, place, weight_gradient, bias_gradient, token_gradient);
 }
 
+void draw_kept(const Dropout& dropout, std::size_t begin, std::size_t end, std::size_t columns,
+               std::uint8_t* kept, const CpuContext& context) {
+  context.simd->draw_kept(dropout, begin, end, columns, kept);
+}
+
+void drop_values(const Dropout& dropout, const std::uint8_t* kept, std::size_t columns, float* values,
+                 const CpuContext& context) {
+  context.simd->drop_values(dropout, kept, columns, values);
+}
+
+void features_backward(const Dropout& dropout, const std::uint8_t* kept, std::size_t columns,
+                       const float* once, const float* features, float* gradient, const CpuContext& context) {
+  context.simd->features_backward(dropout, kept, columns, once, features, gradient);
+}
+
 }  // namespace tagspace::kernels

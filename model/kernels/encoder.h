@@ -75,4 +75,41 @@ void conv_max_backward(const ConvShape& shape, const PackedTokens& tokens, const
                        float* weight_gradient, float* bias_gradient, float* token_gradient,
                        CpuContext& context);
 
+// --- Features
+// -------------------------------------------------------------------------------------------------------------
+
+// Dropout of `columns` values of each post: bit j of byte kept[post, i] tells whether value 8 i + j stays;
+// what stays is multiplied by `scale`. `kept` [posts, bytes_of(columns)].
+//
+// Value 8 i + j of post p is left out if the j-th 16 bits of random_words(seed, feature_dropout, step, p, i)
+// are a number below `limit` (philox.h).
+constexpr std::size_t bytes_of(std::size_t columns) { return (columns + 7) / 8; }
+struct Dropout {
+  std::uint64_t seed = 1;
+  std::uint64_t step = 0;
+  std::uint32_t limit = 0;  // of 65536; 0: everything stays
+  float scale = 1;
+};
+// Draws for posts [begin, end); `kept` is that of all posts.
+void draw_kept_reference(const Dropout& dropout, std::size_t begin, std::size_t end, std::size_t columns,
+                         std::uint8_t* kept);
+void draw_kept(const Dropout& dropout, std::size_t begin, std::size_t end, std::size_t columns,
+               std::uint8_t* kept, const CpuContext& context);
+
+// values[i] = kept ? scale * values[i] : 0, for the values of one post, whose bits are `kept`.
+void drop_values_reference(const Dropout& dropout, const std::uint8_t* kept, std::size_t columns,
+                           float* values);
+void drop_values(const Dropout& dropout, const std::uint8_t* kept, std::size_t columns, float* values,
+                 const CpuContext& context);
+
+// The way back through dropout and feature = tanh(once), once = tanh(maximum) of one post:
+//
+//   d feature / d maximum = (1 - feature^2) (1 - once^2)
+//
+// `features` as drop_values() left them. gradient[i] = kept ? scale * gradient[i] * that : 0.
+void features_backward_reference(const Dropout& dropout, const std::uint8_t* kept, std::size_t columns,
+                                 const float* once, const float* features, float* gradient);
+void features_backward(const Dropout& dropout, const std::uint8_t* kept, std::size_t columns,
+                       const float* once, const float* features, float* gradient, const CpuContext& context);
+
 }  // namespace tagspace::kernels

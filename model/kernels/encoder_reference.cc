@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "model/kernels/encoder.h"
+#include "model/kernels/philox.h"
 
 namespace tagspace::kernels {
 namespace {
@@ -89,6 +90,38 @@ void conv_max_backward_reference(const ConvShape& shape, const PackedTokens& tok
         }
       }
     }
+  }
+}
+
+void draw_kept_reference(const Dropout& dropout, std::size_t begin, std::size_t end, std::size_t columns,
+                         std::uint8_t* kept) {
+  for (std::size_t post = begin; post < end; ++post) {
+    for (std::size_t i = 0; i < bytes_of(columns); ++i) {
+      const Philox4 random = random_words(dropout.seed, RandomStream::feature_dropout, dropout.step,
+                                          static_cast<std::uint32_t>(post), static_cast<std::uint32_t>(i));
+      std::uint8_t bits = 0;
+      for (std::size_t j = 0; j < 8; ++j) {
+        const std::uint32_t number = (random.word[j / 2] >> (16 * (j % 2))) & 0xFFFF;
+        if (number >= dropout.limit) bits = static_cast<std::uint8_t>(bits | (1U << j));
+      }
+      kept[post * bytes_of(columns) + i] = bits;
+    }
+  }
+}
+
+void drop_values_reference(const Dropout& dropout, const std::uint8_t* kept, std::size_t columns,
+                           float* values) {
+  for (std::size_t i = 0; i < columns; ++i) {
+    values[i] = (kept[i / 8] >> (i % 8) & 1) != 0 ? dropout.scale * values[i] : 0;
+  }
+}
+
+void features_backward_reference(const Dropout& dropout, const std::uint8_t* kept, std::size_t columns,
+                                 const float* once, const float* features, float* gradient) {
+  for (std::size_t i = 0; i < columns; ++i) {
+    const float feature = features[i] / dropout.scale;
+    const float derivative = (1 - feature * feature) * (1 - once[i] * once[i]);
+    gradient[i] = (kept[i / 8] >> (i % 8) & 1) != 0 ? dropout.scale * gradient[i] * derivative : 0;
   }
 }
 

@@ -37,6 +37,13 @@ struct SimdKernels {
   void (*bag_posts)(const PackedTokens&, const float* word_vectors, std::size_t dim, float* post_vectors,
                     float* scales, std::size_t begin, std::size_t end);
 
+  // Of posts [begin, end), or of one post: see encoder.h.
+  void (*draw_kept)(const Dropout&, std::size_t begin, std::size_t end, std::size_t columns,
+                    std::uint8_t* kept);
+  void (*drop_values)(const Dropout&, const std::uint8_t* kept, std::size_t columns, float* values);
+  void (*features_backward)(const Dropout&, const std::uint8_t* kept, std::size_t columns, const float* once,
+                            const float* features, float* gradient);
+
   // Groups [begin, end).
   void (*update_row_groups)(const Optimizer&, const RowGroupsView&, const RowContributions&, std::size_t dim,
                             float* table, float* sums, std::size_t begin, std::size_t end);

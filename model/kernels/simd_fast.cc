@@ -1,4 +1,5 @@
 // Bag and row updates for one instruction set, with fused multiply-adds where it has them.
+#include "model/kernels/philox.h"
 #include "model/kernels/simd.h"
 #include "model/kernels/simd_vector.h"
 
@@ -36,6 +37,73 @@ void bag_posts(const PackedTokens& tokens, const float* word_vectors, std::size_
     scales[post] = count == 0 ? 0 : 1 / static_cast<float>(count);
     for (std::size_t i = 0; i < dim; ++i) sum[i] *= scales[post];
   }
+}
+
+// Eight blocks of philox.h's numbers side by side.
+using Eight = std::uint32_t __attribute__((vector_size(32)));
+using EightLong = std::uint64_t __attribute__((vector_size(64)));
+
+void draw_kept(const Dropout& dropout, std::size_t begin, std::size_t end, std::size_t columns,
+               std::uint8_t* kept) {
+  const std::size_t bytes = bytes_of(columns);
+  const std::uint64_t key =
+      dropout.seed ^ (static_cast<std::uint64_t>(RandomStream::feature_dropout) * 0x9E3779B97F4A7C15U);
+  const Eight zero = {};
+  const Eight first_lanes = {0, 1, 2, 3, 4, 5, 6, 7};
+  for (std::size_t post = begin; post < end; ++post) {
+    std::uint8_t* bits = kept + post * bytes;
+    for (std::size_t i = 0; i < bytes; i += 8) {
+      Eight counter[4] = {first_lanes + static_cast<std::uint32_t>(i),
+                          zero + static_cast<std::uint32_t>(post),
+                          zero + static_cast<std::uint32_t>(dropout.step),
+                          zero + static_cast<std::uint32_t>(dropout.step >> 32)};
+      auto key0 = static_cast<std::uint32_t>(key);
+      auto key1 = static_cast<std::uint32_t>(key >> 32);
+      for (int round = 0; round < 10; ++round) {
+        const EightLong product0 = __builtin_convertvector(counter[0], EightLong) * std::uint64_t{0xD2511F53};
+        const EightLong product1 = __builtin_convertvector(counter[2], EightLong) * std::uint64_t{0xCD9E8D57};
+        counter[0] = __builtin_convertvector(product1 >> 32, Eight) ^ counter[1] ^ key0;
+        counter[1] = __builtin_convertvector(product1, Eight);
+        counter[2] = __builtin_convertvector(product0 >> 32, Eight) ^ counter[3] ^ key1;
+        counter[3] = __builtin_convertvector(product0, Eight);
+        key0 += 0x9E3779B9;
+        key1 += 0xBB67AE85;
+      }
+      Eight stays = {};
+      for (std::uint32_t j = 0; j < 8; ++j) {
+        const Eight number = (counter[j / 2] >> (16 * (j % 2))) & 0xFFFF;
+        stays |= reinterpret_cast<Eight>(number >= dropout.limit) & (1U << j);
+      }
+      for (std::size_t lane = 0; lane < 8 && i + lane < bytes; ++lane) {
+        bits[i + lane] = static_cast<std::uint8_t>(stays[lane]);
+      }
+    }
+  }
+}
+
+// Calls body(i, kept) for each value; in eights, which the compiler makes vectors of.
+template <typename Body>
+inline void for_values(const std::uint8_t* kept, std::size_t columns, const Body& body) {
+  for (std::size_t i = 0; i + 8 <= columns; i += 8) {
+    const std::uint32_t bits = kept[i / 8];
+    for (std::uint32_t j = 0; j < 8; ++j) body(i + j, (bits & (1U << j)) != 0);
+  }
+  for (std::size_t i = columns - columns % 8; i < columns; ++i) body(i, (kept[i / 8] & (1U << (i % 8))) != 0);
+}
+
+void drop_values(const Dropout& dropout, const std::uint8_t* kept, std::size_t columns, float* values) {
+  for_values(kept, columns,
+             [&](std::size_t i, bool stays) { values[i] = stays ? dropout.scale * values[i] : 0; });
+}
+
+void features_backward(const Dropout& dropout, const std::uint8_t* kept, std::size_t columns,
+                       const float* once, const float* features, float* gradient) {
+  const float inverse = 1 / dropout.scale;
+  for_values(kept, columns, [&](std::size_t i, bool stays) {
+    const float feature = features[i] * inverse;
+    const float g = dropout.scale * gradient[i] * ((1 - feature * feature) * (1 - once[i] * once[i]));
+    gradient[i] = stays ? g : 0;
+  });
 }
 
 void update_elements(const Optimizer& optimizer, const float* gradient, float* values, float* sums,
@@ -117,9 +185,16 @@ void warp_posts(const WarpConfig& config, const WarpBatch& batch, float gradient
 #define TAGSPACE_NAME_OF(isa) #isa
 #define TAGSPACE_NAME(isa) TAGSPACE_NAME_OF(isa)
 extern const SimdKernels simd_kernels;
-const SimdKernels simd_kernels = {
-    TAGSPACE_NAME(TAGSPACE_ISA), supported,      &convolution_kernels, warp_posts, bag_posts,
-    update_row_groups,           update_elements};
+const SimdKernels simd_kernels = {TAGSPACE_NAME(TAGSPACE_ISA),
+                                  supported,
+                                  &convolution_kernels,
+                                  warp_posts,
+                                  bag_posts,
+                                  draw_kept,
+                                  drop_values,
+                                  features_backward,
+                                  update_row_groups,
+                                  update_elements};
 }  // namespace TAGSPACE_ISA
 
 }  // namespace tagspace::kernels

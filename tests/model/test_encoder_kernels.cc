@@ -175,5 +175,42 @@ TEST(ConvMax, TheFirstOfEqualPlacesWins) {
   });
 }
 
+TEST(Features, DropoutAndTheWayBackEqualTheReference) {
+  for (const std::size_t columns : {1, 7, 8, 64, 100, 1003}) {
+    for (const std::uint32_t limit : {0U, 20'000U, 65'536U}) {
+      SCOPED_TRACE(std::to_string(columns) + " columns, limit " + std::to_string(limit));
+      Random random(columns);
+      const std::size_t posts = 9;
+      const Dropout dropout{7, 0x1'0000'0005, limit, 1.5F};
+      std::vector<std::uint8_t> kept(posts * bytes_of(columns), 99);
+      draw_kept_reference(dropout, 2, posts, columns, kept.data());
+      const auto maxima = random.normals(columns);
+      std::vector<float> once;
+      std::vector<float> features;
+      for (const float m : maxima) {
+        once.push_back(std::tanh(m));
+        features.push_back(std::tanh(once.back()));
+      }
+      const auto plain = features;
+      const auto gradient = random.normals(columns);
+      const std::uint8_t* bits = kept.data() + 3 * bytes_of(columns);
+      drop_values_reference(dropout, bits, columns, features.data());
+      auto expected = gradient;
+      features_backward_reference(dropout, bits, columns, once.data(), features.data(), expected.data());
+      for_each_context([&](CpuContext& context) {
+        std::vector<std::uint8_t> actual_kept(kept.size(), 99);
+        draw_kept(dropout, 2, posts, columns, actual_kept.data(), context);
+        EXPECT_EQ(actual_kept, kept);
+        auto dropped = plain;
+        drop_values(dropout, bits, columns, dropped.data(), context);
+        EXPECT_EQ(dropped, features);
+        auto actual = gradient;
+        features_backward(dropout, bits, columns, once.data(), features.data(), actual.data(), context);
+        expect_close(actual, expected);
+      });
+    }
+  }
+}
+
 }  // namespace
 }  // namespace tagspace::kernels
