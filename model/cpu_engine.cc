@@ -150,8 +150,8 @@ class CpuEngine final : public Engine {
     float* features = resized(w.features, posts * filters);
     kernels::conv_max_forward(shape(), {posts, offsets, w.places_words.data()}, w.distinct_vectors.data(),
                               w.word_groups.rows.size(), values_of(parameters.convolution),
-                              values_of(parameters.bias), maxima, resized(w.places, posts * filters),
-                              context);
+                              values_of(parameters.bias), maxima,
+                              training ? resized(w.places, posts * filters) : nullptr, context);
     const auto columns = static_cast<std::int64_t>(filters);
     const kernels::Dropout drop = dropout(step);
     auto* kept = resized(w.kept, posts * kernels::bytes_of(filters));

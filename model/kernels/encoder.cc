@@ -147,17 +147,21 @@ class ConvBackward {
 
   void list_terms(std::size_t group, const float* gradient, const std::uint32_t* place) {
     const std::size_t capacity = posts_of(group);
-    WindowTerm* terms = terms_ + posts_.groups[group] * shape_.filters;
-    std::uint32_t* counts = counts_ + group * shape_.filters;
-    std::fill_n(counts, shape_.filters, 0U);
-    for (std::size_t post = posts_.groups[group]; post < posts_.groups[group + 1]; ++post) {
-      const float* g = gradient + post * shape_.filters;
-      const std::uint32_t* at = place + post * shape_.filters;
-      for (std::size_t f = 0; f < shape_.filters; ++f) {
-        // Written in any case, and written over if it is not to stay: that costs no jump.
-        terms[f * capacity + counts[f]] = {g[f], posts_.starts[post] + at[f]};
-        counts[f] += g[f] != 0 ? 1 : 0;
+    for (std::size_t first = 0; first < shape_.filters; first += kBackwardFilters) {
+      const std::size_t filters = std::min<std::size_t>(kBackwardFilters, shape_.filters - first);
+      WindowTerm* terms = terms_ + posts_.groups[group] * shape_.filters + first * capacity;
+      std::uint32_t counts[kBackwardFilters] = {};
+      for (std::size_t post = posts_.groups[group]; post < posts_.groups[group + 1]; ++post) {
+        const float* g = gradient + post * shape_.filters + first;
+        const std::uint32_t* at = place + post * shape_.filters + first;
+        const std::uint32_t start = posts_.starts[post];
+        for (std::size_t f = 0; f < filters; ++f) {
+          // Written in any case, and written over if it is not to stay: that costs no jump.
+          terms[f * capacity + counts[f]] = {g[f], start + at[f]};
+          counts[f] += g[f] != 0 ? 1 : 0;
+        }
       }
+      std::copy_n(counts, filters, counts_ + group * shape_.filters + first);
     }
   }
 
@@ -253,12 +257,9 @@ void conv_max_forward(const ConvShape& shape, const PackedTokens& tokens, const 
                       std::uint32_t* place, CpuContext& context) {
   const std::size_t packed_floats = std::size_t{shape.window} * shape.dim * kFilterBlock;
   const std::size_t product_floats = (word_count + 1) * shape.window * kFilterBlock;
-  const std::size_t result_floats = tokens.posts * kFilterBlock;
   context.pool.run(tasks_of(shape.filters, kFilterBlock), [&](std::size_t task, std::size_t thread) {
-    float* packed = scratch_of(context, thread, packed_floats + product_floats + 2 * result_floats);
+    float* packed = scratch_of(context, thread, packed_floats + product_floats);
     float* products = packed + packed_floats;
-    float* block_maximum = products + product_floats;
-    auto* block_place = reinterpret_cast<std::uint32_t*>(block_maximum + result_floats);
     const std::size_t first = task * kFilterBlock;
     const std::size_t count = std::min(kFilterBlock, shape.filters - first);
     for (std::size_t j = 0; j < kFilterBlock; ++j) {
@@ -267,13 +268,10 @@ void conv_max_forward(const ConvShape& shape, const PackedTokens& tokens, const 
       }
     }
     context.simd->convolution->filter_products(shape, word_vectors, word_count, packed, products);
-    context.simd->convolution->filter_maxima(shape, tokens, word_count, products, block_maximum, block_place);
-    for (std::size_t post = 0; post < tokens.posts; ++post) {
-      for (std::size_t j = 0; j < count; ++j) {
-        maximum[post * shape.filters + first + j] = block_maximum[post * kFilterBlock + j] + bias[first + j];
-        place[post * shape.filters + first + j] = block_place[post * kFilterBlock + j];
-      }
-    }
+    float block_bias[kFilterBlock] = {};
+    std::copy_n(bias + first, count, block_bias);
+    context.simd->convolution->filter_maxima(shape, tokens, word_count, products, block_bias, count,
+                                             maximum + first, place == nullptr ? nullptr : place + first);
   });
 }
 

@@ -55,7 +55,8 @@ struct ConvShape {
 };
 
 // `tokens.words` index `word_vectors` [word_count, dim], the batch's distinct words. `weight` [filters,
-// window, dim], `bias` [filters], `maximum` and `place` [posts, filters].
+// window, dim], `bias` [filters], `maximum` and `place` [posts, filters]. The fast one takes a null `place`
+// from who only encodes.
 void conv_max_forward_reference(const ConvShape& shape, const PackedTokens& tokens, const float* word_vectors,
                                 const float* weight, const float* bias, float* maximum, std::uint32_t* place);
 void conv_max_forward(const ConvShape& shape, const PackedTokens& tokens, const float* word_vectors,

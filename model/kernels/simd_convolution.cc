@@ -63,10 +63,23 @@ void filter_products(const ConvShape& shape, const float* word_vectors, std::siz
   for (std::size_t i = 0; i < stride; ++i) products[word_count * stride + i] = 0;
 }
 
-// `Window` is the window where it is known when compiling, 0 where it is not.
-template <std::uint32_t Window>
+// A block's values to an array of which it is `count` columns.
+template <typename T>
+inline void store_columns(const T (&block)[kVecs], std::size_t count, void* target) {
+  static_assert(sizeof block == kBlock * 4);
+  if (count == kBlock) {
+    __builtin_memcpy(target, block, sizeof block);
+  } else {
+    __builtin_memcpy(target, block, count * 4);
+  }
+}
+
+// `Window` is the window where it is known when compiling, 0 where it is not. Without kPlaces only the maxima
+// are taken.
+template <std::uint32_t Window, bool kPlaces>
 void filter_maxima_of(const ConvShape& shape, const PackedTokens& tokens, std::size_t word_count,
-                      const float* products, float* maximum, std::uint32_t* place) {
+                      const float* products, const float* bias, std::size_t count, float* maximum,
+                      std::uint32_t* place) {
   const std::uint32_t window = Window == 0 ? shape.window : Window;
   const std::uint32_t left = (window - 1) / 2;
   const std::size_t stride = window * kBlock;
@@ -94,22 +107,26 @@ void filter_maxima_of(const ConvShape& shape, const PackedTokens& tokens, std::s
       for (std::size_t j = 0; j < kVecs; ++j) {
         const VecMask better = (sum[j] > best[j]) | first;
         best[j] = better ? sum[j] : best[j];
-        best_place[j] = better ? here : best_place[j];
+        if constexpr (kPlaces) best_place[j] = better ? here : best_place[j];
       }
     }
-    for (std::size_t j = 0; j < kVecs; ++j) {
-      store(maximum + post * kBlock + j * kLanes, best[j]);
-      __builtin_memcpy(place + post * kBlock + j * kLanes, &best_place[j], sizeof best_place[j]);
-    }
+    for (std::size_t j = 0; j < kVecs; ++j) best[j] += load(bias + j * kLanes);
+    store_columns(best, count, maximum + post * shape.filters);
+    if constexpr (kPlaces) store_columns(best_place, count, place + post * shape.filters);
   }
 }
 
 void filter_maxima(const ConvShape& shape, const PackedTokens& tokens, std::size_t word_count,
-                   const float* products, float* maximum, std::uint32_t* place) {
-  if (shape.window == 5) {
-    filter_maxima_of<5>(shape, tokens, word_count, products, maximum, place);
+                   const float* products, const float* bias, std::size_t count, float* maximum,
+                   std::uint32_t* place) {
+  const auto of = [&](auto of_window, auto of_any) {
+    (shape.window == 5 ? of_window : of_any)(shape, tokens, word_count, products, bias, count, maximum,
+                                             place);
+  };
+  if (place == nullptr) {
+    of(filter_maxima_of<5, false>, filter_maxima_of<0, false>);
   } else {
-    filter_maxima_of<0>(shape, tokens, word_count, products, maximum, place);
+    of(filter_maxima_of<5, true>, filter_maxima_of<0, true>);
   }
 }
 

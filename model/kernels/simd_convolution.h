@@ -32,9 +32,10 @@ struct ConvolutionKernels {
   // last row is set to zero, for tokens that were left out.
   void (*filter_products)(const ConvShape&, const float* word_vectors, std::size_t word_count,
                           const float* packed_weight, float* products);
-  // Maximum (without bias) and place of the block's filters for every post, [posts, kFilterBlock].
+  // Maximum, bias included, and place of the block's first `count` filters for every post: [posts, filters],
+  // from the block's first filter on. `place` may be null.
   void (*filter_maxima)(const ConvShape&, const PackedTokens&, std::size_t word_count, const float* products,
-                        float* maximum, std::uint32_t* place);
+                        const float* bias, std::size_t count, float* maximum, std::uint32_t* place);
 
   // sums[f, :, :] += the sum over filter f's terms of factor * vectors[row .. row + window, :].
   // `vectors` [rows, kSlice], `sums` [filters, window, kSlice].

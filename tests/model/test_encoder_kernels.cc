@@ -132,6 +132,10 @@ TEST(ConvMax, EqualsTheReferenceForwardAndBackward) {
       conv_max_forward(shape, posts.packed(), vectors.data(), word_count, weight.data(), bias.data(),
                        actual.data(), actual_place.data(), context);
       expect_close(actual, maximum);
+      std::vector<float> alone(count * filters, 99);
+      conv_max_forward(shape, posts.packed(), vectors.data(), word_count, weight.data(), bias.data(),
+                       alone.data(), nullptr, context);
+      EXPECT_EQ(alone, actual);
       // Where two windows are equal up to rounding, either place is right; with these few words that happens
       // only for windows of the same words.
       std::size_t other_places = 0;
