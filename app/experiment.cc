@@ -53,6 +53,13 @@ struct Names<ScoreType> {
                                    Named<ScoreType>{ScoreType::cosine, "cosine"}};
 };
 template <>
+struct Names<NegativesType> {
+  static constexpr std::array kAll{Named<NegativesType>{NegativesType::automatic, "auto"},
+                                   Named<NegativesType>{NegativesType::sampled, "sampled"},
+                                   Named<NegativesType>{NegativesType::shared, "shared"},
+                                   Named<NegativesType>{NegativesType::exact, "exact"}};
+};
+template <>
 struct Names<RankWeightType> {
   static constexpr std::array kAll{Named<RankWeightType>{RankWeightType::harmonic, "harmonic"},
                                    Named<RankWeightType>{RankWeightType::log, "log"},
@@ -326,6 +333,9 @@ std::vector<Option> make_options() {
   all.push_back(option("loss.rank_weight", TAGSPACE_FIELD(model.rank_weight),
       "Weight of the estimated rank r: harmonic, 1 + 1/2 + ... + 1/r (the paper's); log (LightFM's); linear (the pre-sampled form's)."));
 
+  all.push_back(option("loss.negatives", TAGSPACE_FIELD(model.negatives),
+      "How negatives are had, all with the same distribution for a post: sampled, each post's own, one after the other; shared, one sequence for 32 posts, which is faster; exact, on the CPU only, all hashtags scored and the outcome drawn; auto, the cheapest for the table and the tries of the last epoch."));
+
   all.push_back(option("optimizer.type", TAGSPACE_FIELD(model.optimizer),
       "adagrad: one rate per value, falling with its gradients. sgd: plain steps."));
   all.push_back(option("optimizer.learning_rate", TAGSPACE_FIELD(model.learning_rate),
@@ -540,6 +550,7 @@ void put_value(Json& document, const std::string& path, Json new_value) {
 
 const char* to_string(EncoderType value) { return name_of(value); }
 const char* to_string(ScoreType value) { return name_of(value); }
+const char* to_string(NegativesType value) { return name_of(value); }
 const char* to_string(Metric value) { return name_of(value); }
 
 const std::vector<Option>& experiment_options() {

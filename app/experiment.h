@@ -123,6 +123,7 @@ void make_paths_absolute(Experiment& experiment);
 // The words of the file for an enum's value.
 [[nodiscard]] const char* to_string(EncoderType value);
 [[nodiscard]] const char* to_string(ScoreType value);
+[[nodiscard]] const char* to_string(NegativesType value);
 [[nodiscard]] const char* to_string(Metric value);
 
 }  // namespace tagspace

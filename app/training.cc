@@ -85,6 +85,7 @@ std::string TrainingState::to_json() const {
         {"violators", statistics.violators},
         {"tries", statistics.tries},
         {"loss", statistics.loss}}},
+      {"mean_tries", mean_tries},
       {"best", best ? Json(*best) : Json()},
       {"best_epoch", best_epoch},
       {"stale_epochs", stale_epochs},
@@ -110,6 +111,7 @@ TrainingState TrainingState::from_json(const std::string& text, const std::strin
     statistics.at("violators").get_to(state.statistics.violators);
     statistics.at("tries").get_to(state.statistics.tries);
     statistics.at("loss").get_to(state.statistics.loss);
+    json.at("mean_tries").get_to(state.mean_tries);
     if (!json.at("best").is_null()) state.best = json.at("best").get<double>();
     json.at("best_epoch").get_to(state.best_epoch);
     json.at("stale_epochs").get_to(state.stale_epochs);
@@ -191,6 +193,7 @@ void Training::enter_next_phase() {
   ++state_.phase;
   state_.phase_epochs = 0;
   state_.phase_step = 0;
+  state_.mean_tries = 1;
   state_.best.reset();
   state_.stale_epochs = 0;
   // Before this phase's first epoch replaces best.safetensors, so that no resumed training needs the old one.
@@ -212,6 +215,7 @@ bool Training::train_epoch() {
     state_.seconds = seconds_before + seconds_since(start);
   };
 
+  choose_negatives();
   if (state_.batch < batches) loader_.start(state_.epochs, state_.batch);
   while (state_.batch < batches) {
     if (stop_asked_()) {
@@ -248,6 +252,15 @@ bool Training::train_epoch() {
   if (!validation) return false;
   finish_epoch(*validation);
   return true;
+}
+
+void Training::choose_negatives() {
+  const NegativesType chosen = model_.choose_negatives(state_.mean_tries);
+  if (chosen == negatives_) return;
+  negatives_ = chosen;
+  if (experiment_.model.negatives != NegativesType::automatic) return;
+  reporter_.line(fmt::format("negatives: {}, for a table of {} hashtags and {:.1f} tries a post",
+                             to_string(chosen), format_count(data_.hashtags.size()), state_.mean_tries));
 }
 
 void Training::report_progress(const RecentStatistics& recent) {
@@ -323,6 +336,7 @@ void Training::finish_epoch(const RankingMetrics& validation) {
     ++state_.stale_epochs;
   }
   state_.batch = 0;
+  state_.mean_tries = static_cast<double>(sums.tries) / posts;
   state_.statistics = {};
   state_.epoch_seconds = 0;
   save_last();

@@ -26,6 +26,7 @@ struct TrainingState {
   std::uint64_t step = 0;          // steps in all
   std::uint64_t phase_step = 0;    // steps in this phase
   StepStatistics statistics;       // of the epoch so far
+  double mean_tries = 1;           // of a post, in the phase's last epoch; 1 before that
 
   std::optional<double> best;      // the metric's best value in this phase
   std::uint32_t best_epoch = 0;    // the epoch (of all) that reached it
@@ -69,6 +70,7 @@ class Training {
   [[nodiscard]] std::optional<RankingMetrics> validate();
   void finish_epoch(const RankingMetrics& validation);
   void save_last();
+  void choose_negatives();
   void report_progress(const RecentStatistics& recent);
 
   const Experiment& experiment_;
@@ -81,7 +83,8 @@ class Training {
   Model model_;
   BatchLoader loader_;
   TrainingState state_;
-  std::string metrics_;  // the lines of metrics.jsonl
+  std::optional<NegativesType> negatives_;  // in use
+  std::string metrics_;                     // the lines of metrics.jsonl
 };
 
 }  // namespace tagspace

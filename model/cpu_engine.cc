@@ -373,8 +373,12 @@ class CpuEngine final : public Engine {
     const std::uint32_t* words = draw(batch, step);
     const float* vectors = forward(posts, batch.token_offsets.data(), words, as_bag, true, step);
 
-    const kernels::WarpConfig warp_config{static_cast<kernels::Score>(config.score), config.margin,
-                                          config.max_tries, config.seed, rank_weights.data()};
+    const kernels::WarpConfig warp_config{static_cast<kernels::Score>(config.score),
+                                          config.margin,
+                                          config.max_tries,
+                                          config.seed,
+                                          rank_weights.data(),
+                                          negatives()};
     const kernels::WarpBatch warp_batch{posts,
                                         config.dim,
                                         config.hashtags,

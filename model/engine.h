@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "model/kernels/warp.h"
 #include "model/parameters.h"
 
 namespace tagspace {
@@ -21,8 +22,16 @@ class Engine {
   virtual StepStatistics train_step(const PackedBatch& batch, std::uint64_t step, float learning_rate_factor,
                                     bool as_bag) = 0;
   virtual StepStatistics finish_steps() = 0;
+  // From the next step on.
+  void use_negatives(kernels::Negatives negatives) { negatives_ = negatives; }
   // Vectors of any length: the score is not taken into account.
   virtual void encode(const PackedBatch& batch, bool as_bag, float* post_vectors) = 0;
+
+ protected:
+  [[nodiscard]] kernels::Negatives negatives() const { return negatives_; }
+
+ private:
+  kernels::Negatives negatives_ = kernels::Negatives::sampled;
 };
 
 // `parameters`, on the CPU, must outlive the engine.

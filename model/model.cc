@@ -44,13 +44,31 @@ std::unique_ptr<Engine> make_engine(const ModelConfig& config, Parameters& param
 #endif
 }
 
+kernels::Negatives negatives_of(const ModelConfig& config, double mean_tries) {
+  switch (config.negatives) {
+    case NegativesType::sampled:
+      return kernels::Negatives::sampled;
+    case NegativesType::shared:
+      return kernels::Negatives::shared;
+    case NegativesType::exact:
+      if (config.device.cuda) throw std::logic_error("a model on a GPU does not score all hashtags");
+      return kernels::Negatives::exact;
+    case NegativesType::automatic:
+      break;
+  }
+  if (config.device.cuda) return kernels::Negatives::shared;
+  return kernels::cheapest_negatives(config.hashtags, mean_tries);
+}
+
 }  // namespace
 
 struct Model::Implementation {
   explicit Implementation(const ModelConfig& model_config)
       : config(model_config),
         parameters(config, torch_device(config.device)),
-        engine(make_engine(config, parameters)) {}
+        engine(make_engine(config, parameters)) {
+    engine->use_negatives(negatives_of(config, 1));
+  }
 
   [[nodiscard]] std::vector<float> vectors_of(const Parameter& table) const {
     const at::Tensor values = table.value.to(at::kCPU, at::kFloat);
@@ -80,6 +98,12 @@ StepStatistics Model::train_step(const PackedBatch& batch, std::uint64_t step, f
 }
 
 StepStatistics Model::finish_steps() { return implementation_->engine->finish_steps(); }
+
+NegativesType Model::choose_negatives(double mean_tries) {
+  const kernels::Negatives chosen = negatives_of(config(), mean_tries);
+  implementation_->engine->use_negatives(chosen);
+  return static_cast<NegativesType>(chosen);
+}
 
 void Model::reset_optimizer() { implementation_->parameters.reset_optimizer(); }
 

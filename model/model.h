@@ -20,6 +20,7 @@ namespace tagspace {
 enum class EncoderType { cnn, bag };
 enum class ScoreType { dot, cosine };
 enum class RankWeightType { harmonic, log, linear };
+enum class NegativesType { sampled, shared, exact, automatic };
 enum class OptimizerType { adagrad, sgd };
 enum class RowUpdateMode { deterministic, hogwild };
 enum class TableFormat { float32, bfloat16 };
@@ -43,6 +44,9 @@ struct ModelConfig {
   RankWeightType rank_weight = RankWeightType::harmonic;
   float margin = 0.1F;
   std::uint32_t max_tries = 1000;
+  // See model/kernels/warp.h; exact on the CPU only. automatic: whatever choose_negatives() picked last,
+  // before that shared.
+  NegativesType negatives = NegativesType::sampled;
 
   OptimizerType optimizer = OptimizerType::adagrad;
   float learning_rate = 0.05F;          // of the word and hashtag tables
@@ -104,6 +108,10 @@ class Model {
   StepStatistics train_step(const PackedBatch& batch, std::uint64_t step, float learning_rate_factor,
                             bool as_bag);
   [[nodiscard]] StepStatistics finish_steps();
+
+  // The way to have negatives from the next step on: config().negatives, or where that is automatic, the one
+  // that costs least if posts need `mean_tries` tries. Returns it.
+  NegativesType choose_negatives(double mean_tries);
 
   // Forgets the optimiser's sums of squared gradients, as at the start.
   void reset_optimizer();

@@ -52,6 +52,12 @@ Device choose_device(const Experiment& experiment) {
   if (!device.cuda && experiment.model.table_format == TableFormat::bfloat16) {
     needs_gpu("training.table_format", "bfloat16", "float32");
   }
+  if (device.cuda && experiment.model.negatives == NegativesType::exact) {
+    throw Error(
+        fmt::format("loss.negatives is \"exact\", which only the CPU can do, and training.device is \"{}\"; "
+                    "allowed is \"auto\", \"shared\" or \"sampled\"",
+                    experiment.training.device));
+  }
   return device;
 }
 

@@ -46,8 +46,18 @@ constexpr std::size_t kPostsPerTask = 16;
 
 void warp(const WarpConfig& config, const WarpBatch& batch, float gradient_scale, const WarpResult& result,
           CpuContext& context) {
-  for_ranges(context, batch.posts, kPostsPerTask, [&](std::size_t begin, std::size_t end) {
-    context.simd->warp_posts(config, batch, gradient_scale, result, begin, end);
+  // Under `shared` as many posts as have a sequence together, where each has one pair.
+  const std::size_t posts_per_task =
+      config.negatives == Negatives::sampled ? kPostsPerTask : kPairsPerSequence;
+  const std::size_t floats_of_bits =
+      config.negatives == Negatives::exact
+          ? kPairsPerSequence * words_of_bits(batch.rows) * (sizeof(std::uint64_t) / sizeof(float))
+          : 0;
+  context.pool.run(tasks_of(batch.posts, posts_per_task), [&](std::size_t task, std::size_t thread) {
+    const std::size_t begin = task * posts_per_task;
+    context.simd->warp_posts(config, batch, gradient_scale, result, begin,
+                             std::min(batch.posts, begin + posts_per_task),
+                             reinterpret_cast<std::uint64_t*>(scratch_of(context, thread, floats_of_bits)));
   });
 }
 

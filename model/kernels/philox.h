@@ -20,18 +20,23 @@ struct Philox4 {
   std::uint32_t word[4];
 };
 
+constexpr std::uint32_t kPhiloxMultiplier0 = 0xD2511F53;
+constexpr std::uint32_t kPhiloxMultiplier1 = 0xCD9E8D57;
+constexpr std::uint32_t kPhiloxWeyl0 = 0x9E3779B9;
+constexpr std::uint32_t kPhiloxWeyl1 = 0xBB67AE85;
+
 TAGSPACE_HOST_DEVICE Philox4 philox4x32_10(std::uint64_t key, Philox4 counter) {
   auto key0 = static_cast<std::uint32_t>(key);
   auto key1 = static_cast<std::uint32_t>(key >> 32);
   for (int round = 0; round < 10; ++round) {
-    const std::uint64_t product0 = std::uint64_t{0xD2511F53} * counter.word[0];
-    const std::uint64_t product1 = std::uint64_t{0xCD9E8D57} * counter.word[2];
+    const std::uint64_t product0 = std::uint64_t{kPhiloxMultiplier0} * counter.word[0];
+    const std::uint64_t product1 = std::uint64_t{kPhiloxMultiplier1} * counter.word[2];
     counter = {{static_cast<std::uint32_t>(product1 >> 32) ^ counter.word[1] ^ key0,
                 static_cast<std::uint32_t>(product1),
                 static_cast<std::uint32_t>(product0 >> 32) ^ counter.word[3] ^ key1,
                 static_cast<std::uint32_t>(product0)}};
-    key0 += 0x9E3779B9;
-    key1 += 0xBB67AE85;
+    key0 += kPhiloxWeyl0;
+    key1 += kPhiloxWeyl1;
   }
   return counter;
 }
@@ -55,15 +60,20 @@ enum class RandomStream : std::uint64_t {
   word_dropout = 2,
   feature_dropout = 3,
   hashtag_rounding = 4,
-  word_rounding = 5
+  word_rounding = 5,
+  shared_negatives = 6,
+  exact_negatives = 7
 };
+
+TAGSPACE_HOST_DEVICE std::uint64_t philox_key(std::uint64_t seed, RandomStream stream) {
+  return seed ^ (static_cast<std::uint64_t>(stream) * 0x9E3779B97F4A7C15U);
+}
 
 // The four words that belong to (seed, stream, step, item, block).
 TAGSPACE_HOST_DEVICE Philox4 random_words(std::uint64_t seed, RandomStream stream, std::uint64_t step,
                                           std::uint32_t item, std::uint32_t block) {
-  return philox4x32_10(
-      seed ^ (static_cast<std::uint64_t>(stream) * 0x9E3779B97F4A7C15U),
-      {{block, item, static_cast<std::uint32_t>(step), static_cast<std::uint32_t>(step >> 32)}});
+  return philox4x32_10(philox_key(seed, stream), {{block, item, static_cast<std::uint32_t>(step),
+                                                   static_cast<std::uint32_t>(step >> 32)}});
 }
 
 // The row that draw `draw` (from 0) of pair `pair` at step `step` proposes as a negative, uniform over

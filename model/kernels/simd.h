@@ -16,6 +16,9 @@ namespace tagspace::kernels {
 
 struct ConvolutionKernels;  // simd_convolution.h
 
+// Words of 64 bits that hold one bit a row.
+constexpr std::size_t words_of_bits(std::uint32_t rows) { return (std::size_t{rows} + 63) / 64; }
+
 // RowGroups without its containers: code that is compiled for one instruction set must not instantiate inline
 // functions of the standard library, of which the linker keeps one copy for the whole program.
 struct RowGroupsView {
@@ -29,9 +32,10 @@ struct SimdKernels {
   bool (*supported)();
   const ConvolutionKernels* convolution;
 
-  // Posts [begin, end) of the batch.
+  // Posts [begin, end) of the batch. `bits` [kPairsPerSequence, words_of_bits(rows)], for
+  // Negatives::exact only.
   void (*warp_posts)(const WarpConfig&, const WarpBatch&, float gradient_scale, const WarpResult&,
-                     std::size_t begin, std::size_t end);
+                     std::size_t begin, std::size_t end, std::uint64_t* bits);
 
   // Posts [begin, end).
   void (*bag_posts)(const PackedTokens&, const float* word_vectors, std::size_t dim, float* post_vectors,

@@ -3,9 +3,18 @@
 #include "model/kernels/philox.h"
 #include "model/kernels/simd.h"
 #include "model/kernels/simd_vector.h"
+#include "model/kernels/warp_draws.h"
 
 namespace tagspace::kernels {
 namespace {
+
+// Rows are scored eight at a time: enough independent additions to keep the processor busy, and enough cache
+// lines under way at once that memory is waited for once a group.
+constexpr std::uint32_t kGroup = 8;
+using Vec8 = float __attribute__((vector_size(32)));
+using Int8 = std::int32_t __attribute__((vector_size(32)));
+using Int4 = std::int32_t __attribute__((vector_size(16)));
+constexpr std::size_t kRowsAtOnce = kLanes / 2;  // as many as there are registers for their partial sums
 
 // The 16 partial sums of dot_reference.
 struct PartialSums {
@@ -15,43 +24,85 @@ struct PartialSums {
     for (std::size_t j = 0; j < kVecs; ++j) v[j] += load(a + j * kLanes) * load(b + j * kLanes);
   }
 
-  [[nodiscard]] float total() const {
-    float sums[kBlock];
-    for (std::size_t j = 0; j < kVecs; ++j) store(sums + j * kLanes, v[j]);
-    using Vec8 = float __attribute__((vector_size(32)));
-    using Vec4 = float __attribute__((vector_size(16)));
-    Vec8 low;
-    Vec8 high;
-#if TAGSPACE_LANES == 8
-    low = v[0];
-    high = v[1];
+  // The first halving: 8 to 8.
+  void halve(Vec8& sums) const {
+#if TAGSPACE_LANES == 16
+    sums = __builtin_shufflevector(v[0], v[0], 0, 1, 2, 3, 4, 5, 6, 7) +
+           __builtin_shufflevector(v[0], v[0], 8, 9, 10, 11, 12, 13, 14, 15);
+#elif TAGSPACE_LANES == 8
+    sums = v[0] + v[1];
 #else
-    __builtin_memcpy(&low, sums, sizeof low);
-    __builtin_memcpy(&high, sums + 8, sizeof high);
+    const Vec low = v[0] + v[2];
+    const Vec high = v[1] + v[3];
+    sums = __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
 #endif
-    const Vec8 eight = low + high;
-    const Vec4 four =
-        __builtin_shufflevector(eight, eight, 0, 1, 2, 3) + __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
-    const Vec4 two = four + __builtin_shufflevector(four, four, 2, 3, 2, 3);
-    return two[0] + two[1];
   }
 };
+
+// The zeros after the end of a vector whose dim 16 does not divide.
+struct Tail {
+  float values[kBlock] = {};
+  Tail(const float* vector, std::size_t dim) {
+    const std::size_t whole = dim - dim % kBlock;
+    for (std::size_t i = whole; i < dim; ++i) values[i - whole] = vector[i];
+  }
+};
+
+inline void add_all_products(const float* a, const float* b, std::size_t dim, PartialSums& sums) {
+  for (std::size_t i = 0; i + kBlock <= dim; i += kBlock) sums.add_products(a + i, b + i);
+  if (dim % kBlock != 0) sums.add_products(Tail(a, dim).values, Tail(b, dim).values);
+}
 
 // <a, b>, in dot_reference's order of additions.
 inline float dot(const float* a, const float* b, std::size_t dim) {
   PartialSums sums;
-  std::size_t i = 0;
-  for (; i + kBlock <= dim; i += kBlock) sums.add_products(a + i, b + i);
-  if (i < dim) {
-    float a_tail[kBlock] = {};
-    float b_tail[kBlock] = {};
-    for (std::size_t j = 0; i + j < dim; ++j) {
-      a_tail[j] = a[i + j];
-      b_tail[j] = b[i + j];
+  add_all_products(a, b, dim, sums);
+  Vec8 eight;
+  sums.halve(eight);
+  using Vec4 = float __attribute__((vector_size(16)));
+  const Vec4 four =
+      __builtin_shufflevector(eight, eight, 0, 1, 2, 3) + __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
+  const Vec4 two = four + __builtin_shufflevector(four, four, 2, 3, 2, 3);
+  return two[0] + two[1];
+}
+
+// products[r] = <vector, rows[r]>, each in dot_reference's order of additions; with kSquares the rows'
+// products with themselves.
+template <bool kSquares>
+inline void dot_group(const float* vector, const float* const* rows, std::size_t dim, Vec8& products) {
+  Vec8 s[kGroup];
+  const std::size_t whole = dim - dim % kBlock;
+  for (std::size_t first = 0; first < kGroup; first += kRowsAtOnce) {
+    PartialSums sums[kRowsAtOnce];
+    for (std::size_t i = 0; i < whole; i += kBlock) {
+      for (std::size_t r = 0; r < kRowsAtOnce; ++r)
+        sums[r].add_products(kSquares ? rows[first + r] + i : vector + i, rows[first + r] + i);
     }
-    sums.add_products(a_tail, b_tail);
+    if (whole < dim) {
+      for (std::size_t r = 0; r < kRowsAtOnce; ++r) {
+        const Tail of_row(rows[first + r], dim);
+        sums[r].add_products(kSquares ? of_row.values : Tail(vector, dim).values, of_row.values);
+      }
+    }
+    for (std::size_t r = 0; r < kRowsAtOnce; ++r) sums[r].halve(s[first + r]);
   }
-  return sums.total();
+  // The other halvings, of two, four and eight rows' sums in one vector. a + b equals b + a.
+  Vec8 fours[4];
+  for (std::size_t i = 0; i < 4; ++i) {
+    const Vec8 a = s[i];
+    const Vec8 b = s[i + 4];
+    fours[i] = __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11) +
+               __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15);  // row i, row i + 4
+  }
+  Vec8 twos[2];
+  for (std::size_t i = 0; i < 2; ++i) {
+    const Vec8 a = fours[i];
+    const Vec8 b = fours[i + 2];
+    twos[i] = __builtin_shufflevector(a, b, 0, 1, 8, 9, 4, 5, 12, 13) +
+              __builtin_shufflevector(a, b, 2, 3, 10, 11, 6, 7, 14, 15);  // rows i, i + 2, i + 4, i + 6
+  }
+  products = __builtin_shufflevector(twos[0], twos[1], 0, 8, 2, 10, 4, 12, 6, 14) +
+             __builtin_shufflevector(twos[0], twos[1], 1, 9, 3, 11, 5, 13, 7, 15);
 }
 
 inline float inverse_norm(float squared_norm) {
@@ -77,86 +128,416 @@ inline bool contains(const std::uint32_t* begin, const std::uint32_t* end, std::
   return false;
 }
 
-void search_posts(const WarpConfig& config, const WarpBatch& batch, float gradient_scale,
-                  const WarpResult& result, std::size_t begin, std::size_t end) {
-  // Rows are drawn and their cache lines asked for in groups, so that memory is waited for once a group.
-  constexpr std::uint32_t kGroup = 8;
-  const std::size_t dim = batch.dim;
-  const bool cosine = config.score == Score::cosine;
-  const std::uint64_t max_draws = 4 * std::uint64_t{config.max_tries} + 64;
+// Bit r is set where lane r is not zero.
+inline std::uint32_t bits_of(const Int8& mask) {
+  const Int8 numbered = mask & Int8{1, 2, 4, 8, 16, 32, 64, 128};
+  const Int4 four = __builtin_shufflevector(numbered, numbered, 0, 1, 2, 3) |
+                    __builtin_shufflevector(numbered, numbered, 4, 5, 6, 7);
+  const Int4 two = four | __builtin_shufflevector(four, four, 2, 3, 2, 3);
+  return static_cast<std::uint32_t>(two[0] | two[1]);
+}
 
-  for (std::size_t post = begin; post < end; ++post) {
-    const float* p = batch.post_vectors + post * dim;
-    float* p_gradient = result.post_gradient + post * dim;
-    for (std::size_t i = 0; i < dim; ++i) p_gradient[i] = 0;
-    const std::uint32_t* own_begin = batch.own + batch.own_offsets[post];
-    const std::uint32_t* own_end = batch.own + batch.own_offsets[post + 1];
-    const float p_inverse = cosine ? inverse_norm(dot(p, p, dim)) : 1;
-    const auto t_inverse = [&](const float* t) { return cosine ? inverse_norm(dot(t, t, dim)) : 1.0F; };
-    const auto score = [&](const float* t) { return dot(p, t, dim) * p_inverse * t_inverse(t); };
+// The rows that the draws first .. first + kDraws of one sequence propose; `first` is even. Eight Philox
+// blocks side by side, written so that compilers make vector code of it.
+constexpr std::uint32_t kDraws = 16;
+struct Sequence {
+  std::uint64_t key;
+  std::uint32_t item;
+  std::uint64_t step;
+  std::uint32_t rows;
+};
+inline void propose(const Sequence& sequence, std::uint32_t first, std::uint32_t* proposed) {
+  constexpr std::uint32_t kBlocks = kDraws / 2;
+  std::uint32_t c0[kBlocks];
+  std::uint32_t c1[kBlocks];
+  std::uint32_t c2[kBlocks];
+  std::uint32_t c3[kBlocks];
+  for (std::uint32_t i = 0; i < kBlocks; ++i) {
+    c0[i] = first / 2 + i;
+    c1[i] = sequence.item;
+    c2[i] = static_cast<std::uint32_t>(sequence.step);
+    c3[i] = static_cast<std::uint32_t>(sequence.step >> 32);
+  }
+  auto key0 = static_cast<std::uint32_t>(sequence.key);
+  auto key1 = static_cast<std::uint32_t>(sequence.key >> 32);
+  for (int round = 0; round < 10; ++round) {
+    for (std::uint32_t i = 0; i < kBlocks; ++i) {
+      const std::uint64_t product0 = std::uint64_t{kPhiloxMultiplier0} * c0[i];
+      const std::uint64_t product1 = std::uint64_t{kPhiloxMultiplier1} * c2[i];
+      c0[i] = static_cast<std::uint32_t>(product1 >> 32) ^ c1[i] ^ key0;
+      c1[i] = static_cast<std::uint32_t>(product1);
+      c2[i] = static_cast<std::uint32_t>(product0 >> 32) ^ c3[i] ^ key1;
+      c3[i] = static_cast<std::uint32_t>(product0);
+    }
+    key0 += kPhiloxWeyl0;
+    key1 += kPhiloxWeyl1;
+  }
+  // The high half of u * rows, as rows has 32 bits.
+  const std::uint64_t rows = sequence.rows;
+  for (std::uint32_t i = 0; i < kBlocks; ++i) {
+    proposed[2 * i] = static_cast<std::uint32_t>((rows * c1[i] + (rows * c0[i] >> 32)) >> 32);
+    proposed[2 * i + 1] = static_cast<std::uint32_t>((rows * c3[i] + (rows * c2[i] >> 32)) >> 32);
+  }
+}
 
-    for (std::uint32_t pair = batch.positive_offsets[post]; pair < batch.positive_offsets[post + 1]; ++pair) {
-      const float* positive = batch.table + std::size_t{batch.positives[pair]} * dim;
-      const float positive_score = score(positive);
-      const float threshold = positive_score - config.margin;
+// A pair on its way to a violator.
+struct Search {
+  std::uint32_t post;
+  std::uint32_t pair;
+  const float* vector;
+  float vector_inverse;  // 1 / its length with the cosine
+  float positive_score;
+  float threshold;
+  const std::uint32_t* own;
+  std::uint32_t own_count;
+  std::uint32_t tries;
+  std::uint32_t violator;
+  float violator_score;
+};
 
-      std::uint32_t violator = kNoViolator;
-      float violator_score = 0;
-      std::uint32_t tries = 0;
-      std::uint32_t rows[kGroup];
-      // The first try often violates early in training, so the first group is short.
-      std::uint32_t group = 2;
-      const bool has_negatives = static_cast<std::size_t>(own_end - own_begin) < batch.rows;
-      for (std::uint32_t draw = 0; has_negatives && violator == kNoViolator && draw < max_draws;
-           draw += group) {
-        if (draw > 0) group = kGroup;
-        if (group > max_draws - draw) group = static_cast<std::uint32_t>(max_draws - draw);
-        for (std::uint32_t d = 0; d < group; d += 2) {
-          const Philox4 words = random_words(config.seed, RandomStream::negatives, batch.step,
-                                             batch.first_pair + pair, (draw + d) / 2);
-          rows[d] = negative_of_words(words, 0, batch.rows);
-          rows[d + 1] = negative_of_words(words, 1, batch.rows);
-          prefetch_row(batch.table + std::size_t{rows[d]} * dim, dim);
-          prefetch_row(batch.table + std::size_t{rows[d + 1]} * dim, dim);
-        }
-        for (std::uint32_t d = 0; d < group && tries < config.max_tries; ++d) {
-          if (contains(own_begin, own_end, rows[d])) continue;
-          ++tries;
-          violator_score = score(batch.table + std::size_t{rows[d]} * dim);
-          if (violator_score <= threshold) continue;
-          violator = rows[d];
-          break;
-        }
-        if (tries == config.max_tries) break;
+// WARP for the posts of a task. `kCosine` is the score.
+template <bool kCosine>
+class PostSearch {
+ public:
+  PostSearch(const WarpConfig& config, const WarpBatch& batch, float gradient_scale, const WarpResult& result)
+      : config_(config),
+        batch_(batch),
+        result_(result),
+        gradient_scale_(gradient_scale),
+        dim_(batch.dim),
+        max_draws_(4 * config.max_tries + 64) {}
+
+  void sampled(std::size_t begin, std::size_t end) const {
+    for_pairs(begin, end, [this](Search& search) {
+      if (search.own_count < batch_.rows) search_alone(search);
+      finish(search);
+    });
+  }
+
+  void shared(std::size_t begin, std::size_t end) const {
+    Search searches[kPairsPerSequence];
+    std::uint32_t count = 0;
+    const auto flush = [&] {
+      search_together(searches, count);
+      for (std::uint32_t i = 0; i < count; ++i) finish(searches[i]);
+      count = 0;
+    };
+    for_pairs(begin, end, [&](const Search& search) {
+      if (count > 0 && number_of(search) / kPairsPerSequence != number_of(searches[0]) / kPairsPerSequence)
+        flush();
+      searches[count++] = search;
+    });
+    if (count > 0) flush();
+  }
+
+  void exact(std::size_t begin, std::size_t end, std::uint64_t* bits) const {
+    Search searches[kPairsPerSequence];
+    std::uint32_t count = 0;
+    const auto flush = [&] {
+      score_all(searches, count, bits);
+      for (std::uint32_t i = 0; i < count; ++i) {
+        choose(searches[i], bits + i * words_of_bits(batch_.rows));
+        finish(searches[i]);
       }
+      count = 0;
+    };
+    for_pairs(begin, end, [&](const Search& search) {
+      if (count == kPairsPerSequence) flush();
+      searches[count++] = search;
+    });
+    if (count > 0) flush();
+  }
 
-      result.violator[pair] = violator;
-      result.tries[pair] = tries;
-      result.loss[pair] = 0;
-      result.positive_gradient[pair] = {};
-      result.negative_gradient[pair] = {};
-      if (violator == kNoViolator) continue;
-      // See warp_reference for the derivative.
-      const float* negative = batch.table + std::size_t{violator} * dim;
-      const float weight = config.weight_of_tries[tries - 1];
-      result.loss[pair] = weight * (config.margin - positive_score + violator_score);
-      const float w = weight * gradient_scale;
-      const float positive_inverse = t_inverse(positive);
-      const float negative_inverse = t_inverse(negative);
-      const float to_positive = -w * p_inverse * positive_inverse;
-      const float to_negative = w * p_inverse * negative_inverse;
-      result.positive_gradient[pair].post = to_positive;
-      result.negative_gradient[pair].post = to_negative;
-      float p_self = 0;
-      if (cosine) {
-        result.positive_gradient[pair].row = w * positive_score * positive_inverse * positive_inverse;
-        result.negative_gradient[pair].row = -w * violator_score * negative_inverse * negative_inverse;
-        p_self = w * (positive_score - violator_score) * p_inverse * p_inverse;
-      }
-      for (std::size_t i = 0; i < dim; ++i) {
-        p_gradient[i] += to_negative * negative[i] + to_positive * positive[i] + p_self * p[i];
+ private:
+  [[nodiscard]] const float* row(std::uint32_t id) const { return batch_.table + std::size_t{id} * dim_; }
+  [[nodiscard]] std::uint32_t number_of(const Search& search) const {
+    return batch_.first_pair + search.pair;
+  }
+  [[nodiscard]] float inverse_of(const float* vector) const {
+    return kCosine ? inverse_norm(dot(vector, vector, dim_)) : 1;
+  }
+  [[nodiscard]] float score(const Search& search, const float* of_row) const {
+    return dot(search.vector, of_row, dim_) * search.vector_inverse * inverse_of(of_row);
+  }
+  void prefetch(const float* of_row) const { prefetch_row(of_row, dim_); }
+
+  // Calls body(search) for all pairs of the posts, in order, and sets the posts' gradients to zero.
+  template <typename Body>
+  void for_pairs(std::size_t begin, std::size_t end, const Body& body) const {
+    for (std::size_t post = begin; post < end; ++post) {
+      float* gradient = result_.post_gradient + post * dim_;
+      for (std::size_t i = 0; i < dim_; ++i) gradient[i] = 0;
+    }
+    for (std::size_t post = begin; post < end; ++post) {
+      Search search{};
+      search.post = static_cast<std::uint32_t>(post);
+      search.vector = batch_.post_vectors + post * dim_;
+      search.vector_inverse = inverse_of(search.vector);
+      search.own = batch_.own + batch_.own_offsets[post];
+      search.own_count = batch_.own_offsets[post + 1] - batch_.own_offsets[post];
+      search.violator = kNoViolator;
+      for (std::uint32_t pair = batch_.positive_offsets[post]; pair < batch_.positive_offsets[post + 1];
+           ++pair) {
+        Search of_pair = search;
+        of_pair.pair = pair;
+        of_pair.positive_score = score(of_pair, row(batch_.positives[pair]));
+        of_pair.threshold = of_pair.positive_score - config_.margin;
+        body(of_pair);
       }
     }
+  }
+
+  // One over the lengths of a group of rows.
+  void inverses_of(const float* const* rows, Vec8& inverses) const {
+    dot_group<true>(nullptr, rows, dim_, inverses);
+    for (std::uint32_t r = 0; r < kGroup; ++r) inverses[r] = inverse_norm(inverses[r]);
+  }
+
+  // The scores of a group of rows, and which of them violate. `inverses` with the cosine.
+  void score_group(const Search& search, const float* const* rows, const Vec8* inverses, Vec8& scores,
+                   Int8& violates) const {
+    dot_group<false>(search.vector, rows, dim_, scores);
+    if constexpr (kCosine) scores = scores * search.vector_inverse * *inverses;
+    violates = ~(scores <= search.threshold);
+  }
+
+  // Takes `count` draws, at most a group, as tries, up to the first violator. True when the search is over.
+  // Behind `count`, `rows` points to any rows.
+  bool take(Search& search, const std::uint32_t* ids, const float* const* rows, std::uint32_t count,
+            const Vec8* inverses) const {
+    Vec8 scores;
+    Int8 violates;
+    score_group(search, rows, inverses, scores, violates);
+    Int8 ids_of_group;
+    __builtin_memcpy(&ids_of_group, ids, sizeof ids_of_group);
+    std::uint32_t own_bits = 0;
+    if (search.own_count <= 8) {
+      Int8 own = {};
+      for (std::uint32_t i = 0; i < search.own_count; ++i)
+        own |= ids_of_group == static_cast<std::int32_t>(search.own[i]);
+      own_bits = bits_of(own);
+    } else {
+      for (std::uint32_t r = 0; r < kGroup; ++r)
+        own_bits |= std::uint32_t{contains(search.own, search.own + search.own_count, ids[r])} << r;
+    }
+    const std::uint32_t counted = (1U << count) - 1;
+    const std::uint32_t tries = ~own_bits & counted;
+    const std::uint32_t violators = bits_of(violates) & tries;
+    const std::uint32_t upto = violators == 0 ? tries : tries & ((violators & (0 - violators)) * 2 - 1);
+    const auto made = static_cast<std::uint32_t>(__builtin_popcount(upto));
+    const std::uint32_t allowed = config_.max_tries - search.tries;
+    if (made > allowed || (made == allowed && violators == 0)) {
+      search.tries = config_.max_tries;
+      return true;
+    }
+    search.tries += made;
+    if (violators == 0) return false;
+    const auto first = static_cast<std::uint32_t>(__builtin_ctz(violators));
+    search.violator = ids[first];
+    search.violator_score = scores[first];
+    return true;
+  }
+
+  // Draws of its own for one pair.
+  void search_alone(Search& search) const {
+    const Sequence sequence{philox_key(config_.seed, RandomStream::negatives), number_of(search), batch_.step,
+                            batch_.rows};
+    std::uint32_t ids[2 * kDraws];  // of the draws at hand and of the next
+    const float* rows[kGroup];
+    propose(sequence, 0, ids);
+    for (std::uint32_t r = 0; r < kGroup; ++r) prefetch(row(ids[r]));
+    // One of the first two violates often, early in training.
+    constexpr std::uint32_t kAlone = 2;
+    for (std::uint32_t draw = 0; draw < kAlone; ++draw) {
+      if (contains(search.own, search.own + search.own_count, ids[draw])) continue;
+      ++search.tries;
+      search.violator_score = score(search, row(ids[draw]));
+      if (!(search.violator_score <= search.threshold)) {
+        search.violator = ids[draw];
+        return;
+      }
+      if (search.tries == config_.max_tries) return;
+    }
+    for (std::uint32_t draw = kAlone; draw < max_draws_;) {
+      // The next group's rows are asked for before this one's are waited for.
+      const std::uint32_t next = draw / kGroup * kGroup + kGroup;
+      if (next % kDraws == 0) propose(sequence, next, ids + next % (2 * kDraws));
+      for (std::uint32_t r = 0; r < kGroup; ++r) prefetch(row(ids[next % (2 * kDraws) + r]));
+      const std::uint32_t count = (next < max_draws_ ? next : max_draws_) - draw;
+      std::uint32_t group[kGroup];
+      for (std::uint32_t r = 0; r < kGroup; ++r) {
+        group[r] = ids[draw % (2 * kDraws) + (r < count ? r : 0)];
+        rows[r] = row(group[r]);
+      }
+      Vec8 inverses;
+      if (kCosine) inverses_of(rows, inverses);
+      if (take(search, group, rows, count, &inverses)) return;
+      draw += count;
+    }
+  }
+
+  // The same draws for all pairs. Rows are worked on in blocks, which stay in the first cache while one pair
+  // after the other looks for its violator among them.
+  static constexpr std::uint32_t kMostOfBlock = 64;
+  void search_together(Search* searches, std::uint32_t count) const {
+    const Sequence sequence{philox_key(config_.seed, RandomStream::shared_negatives),
+                            number_of(searches[0]) / kPairsPerSequence, batch_.step, batch_.rows};
+    std::uint32_t open[kPairsPerSequence];  // searches that are not over
+    std::uint32_t open_count = 0;
+    for (std::uint32_t i = 0; i < count; ++i) {
+      if (searches[i].own_count < batch_.rows) open[open_count++] = i;
+    }
+    constexpr std::size_t kFloatsOfBlock = 4096;
+    std::uint32_t most = kMostOfBlock;
+    while (most > kDraws && most * dim_ > kFloatsOfBlock) most /= 2;
+
+    std::uint32_t ids[2][kMostOfBlock];
+    std::uint32_t size = kDraws;
+    const auto propose_block = [&](std::uint32_t draw, std::uint32_t block, std::uint32_t* of_block) {
+      for (std::uint32_t i = 0; i < block; i += kDraws) propose(sequence, draw + i, of_block + i);
+    };
+    propose_block(0, size, ids[0]);
+    for (std::uint32_t i = 0; i < size; ++i) prefetch(row(ids[0][i]));
+    std::uint32_t number = 0;
+    for (std::uint32_t draw = 0; open_count > 0 && draw < max_draws_; ++number) {
+      const std::uint32_t* here = ids[number % 2];
+      std::uint32_t* ahead = ids[(number + 1) % 2];
+      // Blocks grow, as most searches are short while there are many violators.
+      const std::uint32_t next_size = number == 0 || 2 * size > most ? size : 2 * size;
+      propose_block(draw + size, next_size, ahead);
+      std::uint32_t prefetched = 0;
+      const std::uint32_t share = (next_size + open_count - 1) / open_count;
+
+      const float* rows[kMostOfBlock];
+      Vec8 inverses[kMostOfBlock / kGroup];
+      for (std::uint32_t i = 0; i < size; ++i) rows[i] = row(here[i]);
+      if (kCosine) {
+        for (std::uint32_t i = 0; i < size; i += kGroup) inverses_of(rows + i, inverses[i / kGroup]);
+      }
+      const std::uint32_t left = max_draws_ - draw;
+      std::uint32_t still_open = 0;
+      for (std::uint32_t o = 0; o < open_count; ++o) {
+        // The next block's rows are asked for little by little.
+        for (std::uint32_t i = 0; i < share && prefetched < next_size; ++i)
+          prefetch(row(ahead[prefetched++]));
+        Search& search = searches[open[o]];
+        bool over = false;
+        for (std::uint32_t i = 0; i < size && i < left && !over; i += kGroup) {
+          const std::uint32_t in_group = left - i < kGroup ? left - i : kGroup;
+          over = take(search, here + i, rows + i, in_group, &inverses[i / kGroup]);
+        }
+        if (!over) open[still_open++] = open[o];
+      }
+      open_count = still_open;
+      draw += size;
+      size = next_size;
+    }
+  }
+
+  // Bit `id` of a search's bits: the row violates. Tiles of rows stay in the first cache for all searches.
+  void score_all(const Search* searches, std::uint32_t count, std::uint64_t* bits) const {
+    const std::uint32_t total = batch_.rows;
+    const std::size_t words = words_of_bits(total);
+    for (std::uint32_t first = 0; first < total; first += kMostOfBlock) {
+      const float* rows[kMostOfBlock];
+      Vec8 inverses[kMostOfBlock / kGroup];
+      const std::uint32_t size = total - first < kMostOfBlock ? total - first : kMostOfBlock;
+      for (std::uint32_t i = 0; i < kMostOfBlock; ++i) rows[i] = row(i < size ? first + i : first);
+      if (kCosine) {
+        for (std::uint32_t i = 0; i < size; i += kGroup) inverses_of(rows + i, inverses[i / kGroup]);
+      }
+      for (std::uint32_t s = 0; s < count; ++s) {
+        std::uint64_t word = 0;
+        for (std::uint32_t i = 0; i < size; i += kGroup) {
+          Vec8 scores;
+          Int8 violates;
+          score_group(searches[s], rows + i, &inverses[i / kGroup], scores, violates);
+          word |= std::uint64_t{bits_of(violates)} << i;
+        }
+        if (size < kMostOfBlock) word &= (std::uint64_t{1} << size) - 1;
+        bits[s * words + first / kMostOfBlock] = word;
+      }
+    }
+  }
+
+  // Tries and violator from their distribution.
+  void choose(Search& search, std::uint64_t* bits) const {
+    for (std::uint32_t i = 0; i < search.own_count; ++i)
+      bits[search.own[i] / 64] &= ~(std::uint64_t{1} << (search.own[i] % 64));
+    const std::size_t words = words_of_bits(batch_.rows);
+    std::uint32_t violators = 0;
+    for (std::size_t i = 0; i < words; ++i)
+      violators += static_cast<std::uint32_t>(__builtin_popcountll(bits[i]));
+    const ExactDraw draw =
+        exact_draw(config_, batch_.step, number_of(search), violators, batch_.rows - search.own_count);
+    search.tries = draw.tries;
+    if (!draw.found) return;
+    std::uint32_t before = draw.chosen;
+    std::size_t word = 0;
+    for (;; ++word) {
+      const auto here = static_cast<std::uint32_t>(__builtin_popcountll(bits[word]));
+      if (before < here) break;
+      before -= here;
+    }
+    std::uint64_t left = bits[word];
+    for (; before > 0; --before) left &= left - 1;
+    search.violator =
+        static_cast<std::uint32_t>(word * 64) + static_cast<std::uint32_t>(__builtin_ctzll(left));
+    search.violator_score = score(search, row(search.violator));
+  }
+
+  // Loss and gradients. See warp_reference for the derivative.
+  void finish(const Search& search) const {
+    const std::uint32_t pair = search.pair;
+    result_.violator[pair] = search.violator;
+    result_.tries[pair] = search.tries;
+    result_.loss[pair] = 0;
+    result_.positive_gradient[pair] = {};
+    result_.negative_gradient[pair] = {};
+    if (search.violator == kNoViolator) return;
+    const float* positive = row(batch_.positives[pair]);
+    const float* negative = row(search.violator);
+    const float weight = config_.weight_of_tries[search.tries - 1];
+    result_.loss[pair] = weight * (config_.margin - search.positive_score + search.violator_score);
+    const float w = weight * gradient_scale_;
+    const float p_inverse = search.vector_inverse;
+    const float positive_inverse = inverse_of(positive);
+    const float negative_inverse = inverse_of(negative);
+    const float to_positive = -w * p_inverse * positive_inverse;
+    const float to_negative = w * p_inverse * negative_inverse;
+    result_.positive_gradient[pair].post = to_positive;
+    result_.negative_gradient[pair].post = to_negative;
+    float p_self = 0;
+    if (kCosine) {
+      result_.positive_gradient[pair].row = w * search.positive_score * positive_inverse * positive_inverse;
+      result_.negative_gradient[pair].row = -w * search.violator_score * negative_inverse * negative_inverse;
+      p_self = w * (search.positive_score - search.violator_score) * p_inverse * p_inverse;
+    }
+    float* gradient = result_.post_gradient + std::size_t{search.post} * dim_;
+    for (std::size_t i = 0; i < dim_; ++i) {
+      gradient[i] += to_negative * negative[i] + to_positive * positive[i] + p_self * search.vector[i];
+    }
+  }
+
+  const WarpConfig& config_;
+  const WarpBatch& batch_;
+  const WarpResult& result_;
+  float gradient_scale_;
+  std::size_t dim_;
+  std::uint32_t max_draws_;
+};
+
+template <bool kCosine>
+void search_posts(const WarpConfig& config, const WarpBatch& batch, float gradient_scale,
+                  const WarpResult& result, std::size_t begin, std::size_t end, std::uint64_t* bits) {
+  const PostSearch<kCosine> search(config, batch, gradient_scale, result);
+  switch (config.negatives) {
+    case Negatives::sampled:
+      return search.sampled(begin, end);
+    case Negatives::shared:
+      return search.shared(begin, end);
+    case Negatives::exact:
+      return search.exact(begin, end, bits);
   }
 }
 
@@ -164,10 +545,14 @@ void search_posts(const WarpConfig& config, const WarpBatch& batch, float gradie
 
 namespace TAGSPACE_ISA {
 void warp_posts(const WarpConfig& config, const WarpBatch& batch, float gradient_scale,
-                const WarpResult& result, std::size_t begin, std::size_t end);
+                const WarpResult& result, std::size_t begin, std::size_t end, std::uint64_t* bits);
 void warp_posts(const WarpConfig& config, const WarpBatch& batch, float gradient_scale,
-                const WarpResult& result, std::size_t begin, std::size_t end) {
-  search_posts(config, batch, gradient_scale, result, begin, end);
+                const WarpResult& result, std::size_t begin, std::size_t end, std::uint64_t* bits) {
+  if (config.score == Score::cosine) {
+    search_posts<true>(config, batch, gradient_scale, result, begin, end, bits);
+  } else {
+    search_posts<false>(config, batch, gradient_scale, result, begin, end, bits);
+  }
 }
 }  // namespace TAGSPACE_ISA
 

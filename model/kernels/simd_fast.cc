@@ -180,7 +180,8 @@ bool supported() {
 namespace TAGSPACE_ISA {
 extern const ConvolutionKernels convolution_kernels;  // simd_convolution.cc
 void warp_posts(const WarpConfig& config, const WarpBatch& batch, float gradient_scale,
-                const WarpResult& result, std::size_t begin, std::size_t end);  // simd_exact.cc
+                const WarpResult& result, std::size_t begin, std::size_t end,
+                std::uint64_t* bits);  // simd_exact.cc
 
 #define TAGSPACE_NAME_OF(isa) #isa
 #define TAGSPACE_NAME(isa) TAGSPACE_NAME_OF(isa)

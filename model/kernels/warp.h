@@ -16,6 +16,15 @@
 //   or after max_tries tries, or after 4 max_tries + 64 draws;
 //   violator found at try N: loss = w(N) (margin - s(p, T[y]) + s(p, T[n])); none: no loss, no gradient.
 //
+// That is `Negatives::sampled`. Two other ways choose tries and violator from the same distribution for every
+// post, and cost less where violators are rare:
+//
+//   shared  the pairs of a group of kPairsPerSequence (by their numbers within the global batch) read one
+//           sequence of draws, each keeping its own first violator: a row is fetched once for the whole
+//           group. The outcomes of a group's pairs are no longer independent of each other;
+//   exact   all rows are scored. With m violators among the n rows that the post does not carry, N has the
+//           geometric distribution of m / n and the violator is any of the m: two random numbers a pair.
+//
 // Scores have a fixed order of additions (see dot_reference), without fused multiply-adds, so that all
 // implementations see the same floats and take the same decisions. A score that is not a number counts as a
 // violation, so that it reaches the loss, where the caller must look for it.
@@ -31,6 +40,8 @@ struct CpuContext;  // cpu_context.h
 
 enum class Score { dot, cosine };
 enum class RankWeight { harmonic, log, linear };
+enum class Negatives { sampled, shared, exact };
+constexpr std::uint32_t kPairsPerSequence = 32;
 
 constexpr std::uint32_t kNoViolator = 0xFFFFFFFF;
 
@@ -40,6 +51,7 @@ struct WarpConfig {
   std::uint32_t max_tries = 1000;
   std::uint64_t seed = 1;
   const float* weight_of_tries = nullptr;  // [max_tries], see rank_weights()
+  Negatives negatives = Negatives::sampled;
 };
 
 // w(N) for N = 1 .. max_tries and a table of `rows` rows:
@@ -84,6 +96,9 @@ void warp_reference(const WarpConfig& config, const WarpBatch& batch, float grad
                     const WarpResult& result);
 void warp(const WarpConfig& config, const WarpBatch& batch, float gradient_scale, const WarpResult& result,
           CpuContext& context);
+
+// The way that costs least for a table of `rows` rows where a pair needs `mean_tries` tries.
+[[nodiscard]] Negatives cheapest_negatives(std::uint32_t rows, double mean_tries);
 
 // The inner product in the order that defines a score: element i is added to partial sum i mod 16, and then
 // the partial sums are added in halves: 8 to 8, 4 to 4, 2 to 2, 1 to 1.

@@ -4,6 +4,7 @@
 
 #include "model/kernels/philox.h"
 #include "model/kernels/warp.h"
+#include "model/kernels/warp_draws.h"
 
 namespace tagspace::kernels {
 namespace {
@@ -21,6 +22,43 @@ double harmonic_number(std::uint64_t n) {
 }
 
 float inverse_norm(float squared_norm) { return squared_norm == 0 ? 0 : 1 / std::sqrt(squared_norm); }
+
+struct Found {
+  std::uint32_t violator = kNoViolator;
+  std::uint32_t tries = 0;
+};
+
+template <typename Carried, typename Violates>
+Found first_violator(const WarpConfig& config, const WarpBatch& batch, std::uint32_t pair,
+                     const Carried& carried, const Violates& violates) {
+  Found found;
+  const std::uint64_t max_draws = 4 * std::uint64_t{config.max_tries} + 64;
+  for (std::uint32_t draw = 0; draw < max_draws && found.tries < config.max_tries; ++draw) {
+    const std::uint32_t row =
+        negative_of_words(draw_words(config, batch.step, pair, draw / 2), draw, batch.rows);
+    if (carried(row)) continue;
+    ++found.tries;
+    if (!violates(row)) continue;
+    found.violator = row;
+    break;
+  }
+  return found;
+}
+
+template <typename Carried, typename Violates>
+Found draw_exactly(const WarpConfig& config, const WarpBatch& batch, std::uint32_t pair,
+                   const Carried& carried, const Violates& violates) {
+  std::uint32_t candidates = 0;
+  std::vector<std::uint32_t> violators;
+  for (std::uint32_t row = 0; row < batch.rows; ++row) {
+    if (carried(row)) continue;
+    ++candidates;
+    if (violates(row)) violators.push_back(row);
+  }
+  const ExactDraw draw =
+      exact_draw(config, batch.step, pair, static_cast<std::uint32_t>(violators.size()), candidates);
+  return {draw.found ? violators[draw.chosen] : kNoViolator, draw.tries};
+}
 
 }  // namespace
 
@@ -41,6 +79,10 @@ std::vector<float> rank_weights(RankWeight weight, std::uint32_t rows, std::uint
     }
   }
   return weights;
+}
+
+Negatives cheapest_negatives(std::uint32_t rows, double mean_tries) {
+  return rows < mean_tries ? Negatives::exact : Negatives::shared;
 }
 
 float dot_reference(const float* a, const float* b, std::size_t dim) {
@@ -80,43 +122,40 @@ void warp_reference(const WarpConfig& config, const WarpBatch& batch, float grad
       const float positive_score = score(positive);
       const float threshold = positive_score - config.margin;
 
-      result.violator[pair] = kNoViolator;
+      const std::uint32_t number = batch.first_pair + pair;
+      const auto carried = [&](std::uint32_t row) { return std::find(own_begin, own_end, row) != own_end; };
+      const auto score_of = [&](std::uint32_t row) { return score(batch.table + std::size_t{row} * dim); };
+      // Not "greater", so that a score that is no number violates too.
+      const auto violates = [&](std::uint32_t row) { return !(score_of(row) <= threshold); };
+      const Found found = config.negatives == Negatives::exact
+                              ? draw_exactly(config, batch, number, carried, violates)
+                              : first_violator(config, batch, number, carried, violates);
+
+      result.violator[pair] = found.violator;
+      result.tries[pair] = found.tries;
       result.loss[pair] = 0;
       result.positive_gradient[pair] = {};
       result.negative_gradient[pair] = {};
-      std::uint32_t tries = 0;
-      const std::uint64_t max_draws = 4 * std::uint64_t{config.max_tries} + 64;
-      for (std::uint32_t draw = 0; draw < max_draws && tries < config.max_tries; ++draw) {
-        const Philox4 words =
-            random_words(config.seed, RandomStream::negatives, batch.step, batch.first_pair + pair, draw / 2);
-        const std::uint32_t row = negative_of_words(words, draw, batch.rows);
-        if (std::find(own_begin, own_end, row) != own_end) continue;
-        ++tries;
-        const float* negative = batch.table + std::size_t{row} * dim;
-        const float negative_score = score(negative);
-        if (negative_score <= threshold) continue;
-
-        const float weight = config.weight_of_tries[tries - 1];
-        result.violator[pair] = row;
-        result.loss[pair] = weight * (config.margin - positive_score + negative_score);
-        const float w = weight * gradient_scale;
-        const float positive_inverse = t_inverse(positive);
-        const float negative_inverse = t_inverse(negative);
-        result.positive_gradient[pair].post = -w * p_inverse * positive_inverse;
-        result.negative_gradient[pair].post = w * p_inverse * negative_inverse;
-        float p_self = 0;
-        if (cosine) {
-          result.positive_gradient[pair].row = w * positive_score * positive_inverse * positive_inverse;
-          result.negative_gradient[pair].row = -w * negative_score * negative_inverse * negative_inverse;
-          p_self = w * (positive_score - negative_score) * p_inverse * p_inverse;
-        }
-        for (std::size_t i = 0; i < dim; ++i) {
-          p_gradient[i] += result.negative_gradient[pair].post * negative[i] +
-                           result.positive_gradient[pair].post * positive[i] + p_self * p[i];
-        }
-        break;
+      if (found.violator == kNoViolator) continue;
+      const float* negative = batch.table + std::size_t{found.violator} * dim;
+      const float negative_score = score_of(found.violator);
+      const float weight = config.weight_of_tries[found.tries - 1];
+      result.loss[pair] = weight * (config.margin - positive_score + negative_score);
+      const float w = weight * gradient_scale;
+      const float positive_inverse = t_inverse(positive);
+      const float negative_inverse = t_inverse(negative);
+      result.positive_gradient[pair].post = -w * p_inverse * positive_inverse;
+      result.negative_gradient[pair].post = w * p_inverse * negative_inverse;
+      float p_self = 0;
+      if (cosine) {
+        result.positive_gradient[pair].row = w * positive_score * positive_inverse * positive_inverse;
+        result.negative_gradient[pair].row = -w * negative_score * negative_inverse * negative_inverse;
+        p_self = w * (positive_score - negative_score) * p_inverse * p_inverse;
       }
-      result.tries[pair] = tries;
+      for (std::size_t i = 0; i < dim; ++i) {
+        p_gradient[i] += result.negative_gradient[pair].post * negative[i] +
+                         result.positive_gradient[pair].post * positive[i] + p_self * p[i];
+      }
     }
   }
 }

@@ -43,6 +43,14 @@ struct Problem : WarpProblem {
 
 using Outcome = WarpOutcome;
 
+constexpr Negatives kAllNegatives[] = {Negatives::sampled, Negatives::shared, Negatives::exact};
+
+// Whether a pair of WarpProblem is one whose outcome does not depend on those of the others it is counted
+// with.
+bool counts_alone(Negatives negatives, std::uint32_t number) {
+  return negatives != Negatives::shared || number % kPairsPerSequence == 0;
+}
+
 void expect_equal(const Outcome& actual, const Outcome& expected) {
   EXPECT_EQ(actual.violator, expected.violator);
   EXPECT_EQ(actual.tries, expected.tries);
@@ -172,17 +180,22 @@ TEST(Warp, EqualsTheReferenceTryForTry) {
           }
         });
         const auto weights = rank_weights(weight, rows, max_tries);
-        // The cosine lies between -1 and 1.
-        const WarpConfig config{score, score == Score::cosine ? margin / 4 : margin, max_tries, 42,
-                                weights.data()};
-        for (const std::uint64_t step : {std::uint64_t{0}, std::uint64_t{5'000'000'000}}) {
-          Outcome expected(problem);
-          warp_reference(config, problem.batch(step), 0.125F, expected.result());
-          for_each_context([&](CpuContext& context) {
-            Outcome actual(problem);
-            warp(config, problem.batch(step), 0.125F, actual.result(), context);
-            expect_equal(actual, expected);
-          });
+        for (const auto negatives : kAllNegatives) {
+          // The reference of `exact` scores every row for every pair.
+          if (negatives == Negatives::exact && rows > 1000) continue;
+          // The cosine lies between -1 and 1.
+          const WarpConfig config{
+              score, score == Score::cosine ? margin / 4 : margin, max_tries, 42, weights.data(), negatives};
+          SCOPED_TRACE("negatives " + std::to_string(static_cast<int>(negatives)));
+          for (const std::uint64_t step : {std::uint64_t{0}, std::uint64_t{5'000'000'000}}) {
+            Outcome expected(problem);
+            warp_reference(config, problem.batch(step), 0.125F, expected.result());
+            for_each_context([&](CpuContext& context) {
+              Outcome actual(problem);
+              warp(config, problem.batch(step), 0.125F, actual.result(), context);
+              expect_equal(actual, expected);
+            });
+          }
         }
       }
     }
@@ -236,63 +249,108 @@ TEST(Warp, NegativesAreUniformOverTheHashtagsThePostDoesNotCarry) {
   const std::uint32_t rows = 101;
   const Problem problem(400, 4, rows, 7, [](std::size_t) { return 3U; });
   const auto weights = rank_weights(RankWeight::harmonic, rows, 10);
-  const WarpConfig config{Score::dot, 1e6F, 10, 99, weights.data()};
-  std::vector<std::vector<std::uint64_t>> counts(problem.posts, std::vector<std::uint64_t>(rows));
   CpuContext context(2);
-  for (std::uint64_t step = 0; step < 1000; ++step) {
-    Outcome outcome(problem);
-    warp(config, problem.batch(step), 1, outcome.result(), context);
-    for (std::size_t post = 0; post < problem.posts; ++post) {
-      for (auto pair = problem.positive_offsets[post]; pair < problem.positive_offsets[post + 1]; ++pair) {
-        ASSERT_EQ(outcome.tries[pair], 1U);
-        ++counts[post][outcome.violator[pair]];
+  for (const auto negatives : kAllNegatives) {
+    SCOPED_TRACE("negatives " + std::to_string(static_cast<int>(negatives)));
+    const WarpConfig config{Score::dot, 1e6F, 10, 99, weights.data(), negatives};
+    std::vector<std::vector<std::uint64_t>> counts(problem.posts, std::vector<std::uint64_t>(rows));
+    for (std::uint64_t step = 0; step < 1000; ++step) {
+      Outcome outcome(problem);
+      const WarpBatch batch = problem.batch(step);
+      warp(config, batch, 1, outcome.result(), context);
+      for (std::size_t post = 0; post < problem.posts; ++post) {
+        for (auto pair = problem.positive_offsets[post]; pair < problem.positive_offsets[post + 1]; ++pair) {
+          ASSERT_EQ(outcome.tries[pair], 1U);
+          if (counts_alone(negatives, batch.first_pair + pair)) ++counts[post][outcome.violator[pair]];
+        }
       }
     }
-  }
-  std::vector<std::uint64_t> allowed;
-  for (std::size_t post = 0; post < problem.posts; ++post) {
-    for (auto at = problem.own_offsets[post]; at < problem.own_offsets[post + 1]; ++at) {
-      ASSERT_EQ(counts[post][problem.own[at]], 0U);
-      counts[post][problem.own[at]] = ~0ULL;
+    std::vector<std::uint64_t> allowed;
+    for (std::size_t post = 0; post < problem.posts; ++post) {
+      for (auto at = problem.own_offsets[post]; at < problem.own_offsets[post + 1]; ++at) {
+        ASSERT_EQ(counts[post][problem.own[at]], 0U);
+        counts[post][problem.own[at]] = ~0ULL;
+      }
+      if (std::all_of(counts[post].begin(), counts[post].end(),
+                      [](std::uint64_t count) { return count == 0 || count == ~0ULL; })) {
+        continue;
+      }
+      for (const auto count : counts[post]) {
+        if (count != ~0ULL) allowed.push_back(count);
+      }
     }
-    for (const auto count : counts[post]) {
-      if (count != ~0ULL) allowed.push_back(count);
-    }
+    // 39,200 cells of about 30 counts each, under `shared` 3,600 of 10: a deviation of 5 has probability
+    // 6e-7.
+    EXPECT_GT(allowed.size(), 3000U);
+    EXPECT_LT(std::abs(chi_square_deviation(allowed)), 5);
   }
-  // 39,200 cells of about 30 counts each: a deviation of 5 has probability 6e-7.
-  EXPECT_LT(std::abs(chi_square_deviation(allowed)), 5);
 }
 
 TEST(Warp, TriesFollowTheGeometricDistribution) {
-  // dim 1: a tenth of the rows violate, so P(N > n) = 0.9^n.
+  // dim 1: a tenth of the rows violate, so P(N > n) = 0.9^n, and each of them is as likely as another.
   const std::uint32_t rows = 1001;
+  const std::uint32_t violators = 100;
   std::vector<float> table(rows, 0);
-  for (std::uint32_t i = 0; i < 100; ++i) table[i] = 2;
+  for (std::uint32_t i = 0; i < violators; ++i) table[7 + 9 * i] = 2;
   table[1000] = 1;
-  const std::size_t posts = 20'000;
-  const std::vector<float> vectors(posts, 1);
-  const std::vector<std::uint32_t> positives(posts, 1000);
-  std::vector<std::uint32_t> offsets(posts + 1);
-  for (std::uint32_t i = 0; i <= posts; ++i) offsets[i] = i;
-  std::vector<std::uint32_t> violators(posts);
-  std::vector<std::uint32_t> tries(posts);
-  std::vector<float> losses(posts);
-  std::vector<RowGradient> gradients(2 * posts);
-  std::vector<float> post_gradient(posts);
-  const auto weights = rank_weights(RankWeight::harmonic, rows, 1000);
+  WarpProblem problem(4000, 1, rows);
+  problem.table = table;
+  problem.vectors.assign(problem.posts, 1);
+  problem.own.assign(problem.posts, 1000);
+  problem.positives = problem.own;
+  for (std::uint32_t i = 1; i <= problem.posts; ++i) problem.own_offsets.push_back(i);
+  problem.positive_offsets = problem.own_offsets;
+  const std::uint32_t max_tries = 25;
+  const auto weights = rank_weights(RankWeight::harmonic, rows, max_tries);
   CpuContext context(2);
-  warp({Score::dot, 0.5F, 1000, 3, weights.data()},
-       {posts, 1, rows, vectors.data(), table.data(), positives.data(), offsets.data(), positives.data(),
-        offsets.data(), 0, 0},
-       1,
-       {violators.data(), tries.data(), losses.data(), gradients.data(), gradients.data() + posts,
-        post_gradient.data()},
-       context);
-  for (const std::uint32_t n : {1U, 2U, 5U, 10U, 20U}) {
-    const auto more = std::count_if(tries.begin(), tries.end(), [n](std::uint32_t t) { return t > n; });
-    const double p = std::pow(0.9, n);
-    const double deviation = std::sqrt(p * (1 - p) * static_cast<double>(posts));
-    EXPECT_LT(std::abs(static_cast<double>(more) - p * static_cast<double>(posts)), 5 * deviation) << n;
+  for (const auto negatives : kAllNegatives) {
+    SCOPED_TRACE("negatives " + std::to_string(static_cast<int>(negatives)));
+    const WarpConfig config{Score::dot, 0.5F, max_tries, 3, weights.data(), negatives};
+    std::vector<std::uint32_t> tries;
+    std::uint32_t in_vain = 0;
+    std::vector<std::uint64_t> counts(violators);
+    for (std::uint64_t step = 0; tries.size() < 20'000; ++step) {
+      Outcome outcome(problem);
+      const WarpBatch batch = problem.batch(step);
+      warp(config, batch, 1, outcome.result(), context);
+      for (std::uint32_t pair = 0; pair < problem.pairs(); ++pair) {
+        if (!counts_alone(negatives, batch.first_pair + pair)) continue;
+        tries.push_back(outcome.tries[pair]);
+        if (outcome.violator[pair] == kNoViolator) {
+          ASSERT_EQ(outcome.tries[pair], max_tries);
+          ++in_vain;
+        } else {
+          ASSERT_EQ(outcome.violator[pair] % 9, 7U);
+          ++counts[outcome.violator[pair] / 9];
+        }
+      }
+    }
+    const auto expect_share = [&](std::uint64_t count, double p) {
+      const auto total = static_cast<double>(tries.size());
+      EXPECT_LT(std::abs(static_cast<double>(count) - p * total), 5 * std::sqrt(p * (1 - p) * total)) << p;
+    };
+    for (const std::uint32_t n : {1U, 2U, 5U, 10U, 20U}) {
+      const auto more = std::count_if(tries.begin(), tries.end(), [n](std::uint32_t t) { return t > n; });
+      expect_share(static_cast<std::uint64_t>(more), std::pow(0.9, n));
+    }
+    expect_share(in_vain, std::pow(0.9, max_tries));
+    EXPECT_LT(std::abs(chi_square_deviation(counts)), 5);
+  }
+}
+
+TEST(Warp, ASequenceIsSharedByItsPairsAlone) {
+  // Every negative violates: the violator of a pair is its sequence's first row that the post does not carry.
+  const std::uint32_t rows = 50'000;
+  const Problem problem(200, 4, rows, 5, [](std::size_t) { return 1U; });
+  const auto weights = rank_weights(RankWeight::harmonic, rows, 10);
+  const WarpConfig config{Score::dot, 1e6F, 10, 99, weights.data(), Negatives::shared};
+  CpuContext context(2);
+  Outcome outcome(problem);
+  const WarpBatch batch = problem.batch(3);
+  warp(config, batch, 1, outcome.result(), context);
+  for (std::uint32_t pair = 1; pair < problem.pairs(); ++pair) {
+    const bool same_sequence = (batch.first_pair + pair) % kPairsPerSequence != 0;
+    EXPECT_EQ(outcome.violator[pair] == outcome.violator[pair - 1], same_sequence) << pair;
   }
 }
 

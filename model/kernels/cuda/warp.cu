@@ -47,6 +47,7 @@
 #include "model/kernels/cuda/memory.cuh"
 #include "model/kernels/cuda/warp.cuh"
 #include "model/kernels/philox.h"
+#include "model/kernels/warp_draws.h"
 
 namespace tagspace::kernels::cuda {
 namespace {
@@ -166,8 +167,7 @@ __device__ __forceinline__ bool contains(const std::uint32_t* begin, const std::
 
 __device__ __forceinline__ std::uint32_t draw_row(const WarpSearch& search, std::uint32_t pair,
                                                   std::uint32_t draw) {
-  Philox4 words = random_words(search.config.seed, RandomStream::negatives, search.batch.step,
-                               search.batch.first_pair + pair, draw / 2);
+  Philox4 words = draw_words(search.config, search.batch.step, search.batch.first_pair + pair, draw / 2);
   // The second half is moved to the first, for an index that is not known to the compiler would put it in
   // memory.
   if (draw % 2 != 0) {
@@ -481,6 +481,7 @@ int warp_search(const WarpSearch& search, const WarpShape& shape, CUstream_st* s
   if (!lanes_can_be || shape.warps < 1 || shape.warps > kMaxWarps) return cudaErrorInvalidValue;
   if (search.batch.dim == 0 || search.batch.rows < 2) return cudaErrorInvalidValue;
   if (search.config.max_tries > kMostTries) return cudaErrorInvalidValue;
+  if (search.config.negatives == Negatives::exact) return cudaErrorInvalidValue;
   if ((search.table.floats == nullptr) == (search.table.halves == nullptr)) return cudaErrorInvalidValue;
   if (search.hogwild && search.optimizer.kind == OptimizerKind::adagrad && search.table.sums == nullptr) {
     return cudaErrorInvalidValue;

@@ -1,0 +1,185 @@
+// What WARP costs a post, by the way in which negatives are had, for tables of 10^3 to 10^6 hashtags and few
+// to many tries.
+//
+//   benchmark_warp [--threads N] [--rounds N] [--dim N] [--posts N] [--json]
+//
+// Tables are made so that a given share of the hashtags violates for every post, whatever the table's size.
+// The ways take turns, a batch each; medians over the rounds. `auto` is the way that cheapest_negatives()
+// picks.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "model/kernels/cpu_context.h"
+#include "model/kernels/warp.h"
+
+namespace tagspace::kernels {
+namespace {
+
+constexpr std::uint32_t kMaxTries = 1000;
+const std::map<Negatives, std::string> kNames = {
+    {Negatives::sampled, "sampled"}, {Negatives::shared, "shared"}, {Negatives::exact, "exact"}};
+
+struct Options {
+  std::size_t threads = 2;
+  int rounds = 21;
+  std::size_t dim = 64;
+  std::uint32_t posts = 256;
+  bool json = false;
+};
+
+// One batch after another of posts of which every hashtag with a 1 in front of its vector is a violator.
+class Problem {
+ public:
+  Problem(const Options& options, std::uint32_t rows, double tries)
+      : options_(options), rows_(rows), random_(rows), table_(std::size_t{rows} * options.dim) {
+    std::uniform_real_distribution<float> small(-0.01F, 0.01F);
+    for (float& value : table_) value = small(random_);
+    const auto violators = std::max<std::uint32_t>(1, static_cast<std::uint32_t>(rows / tries));
+    std::uniform_int_distribution<std::uint32_t> any(0, rows - 1);
+    for (std::uint32_t i = 0; i < violators;) {
+      float& front = table_[std::size_t{any(random_)} * options.dim];
+      if (front == 1) continue;
+      front = 1;
+      ++i;
+    }
+    vectors_.assign(options.posts * options.dim, 0.01F);
+    for (std::uint32_t post = 0; post < options.posts; ++post) vectors_[post * options.dim] = 1;
+    for (std::uint32_t i = 0; i <= options.posts; ++i) offsets_.push_back(i);
+    positives_.resize(options.posts);
+    violator_.resize(options.posts);
+    tries_.resize(options.posts);
+    loss_.resize(options.posts);
+    gradients_.resize(2 * std::size_t{options.posts});
+    post_gradient_.resize(vectors_.size());
+    weights_ = rank_weights(RankWeight::harmonic, rows, kMaxTries);
+  }
+
+  void next_batch() {
+    std::uniform_int_distribution<std::uint32_t> any(0, rows_ - 1);
+    for (std::uint32_t& positive : positives_) {
+      do {
+        positive = any(random_);
+      } while (table_[std::size_t{positive} * options_.dim] == 1);
+    }
+    ++step_;
+  }
+
+  // Nanoseconds a post.
+  double time(Negatives negatives, CpuContext& context) {
+    const WarpConfig config{Score::dot, -0.5F, kMaxTries, 1, weights_.data(), negatives};
+    const WarpBatch batch{options_.posts,
+                          options_.dim,
+                          rows_,
+                          vectors_.data(),
+                          table_.data(),
+                          positives_.data(),
+                          offsets_.data(),
+                          positives_.data(),
+                          offsets_.data(),
+                          step_,
+                          0};
+    const WarpResult result{violator_.data(),
+                            tries_.data(),
+                            loss_.data(),
+                            gradients_.data(),
+                            gradients_.data() + options_.posts,
+                            post_gradient_.data()};
+    const auto start = std::chrono::steady_clock::now();
+    warp(config, batch, 1.0F, result, context);
+    const std::chrono::duration<double, std::nano> took = std::chrono::steady_clock::now() - start;
+    return took.count() / options_.posts;
+  }
+
+  [[nodiscard]] double mean_tries() const {
+    double sum = 0;
+    for (const auto tries : tries_) sum += tries;
+    return sum / options_.posts;
+  }
+
+ private:
+  const Options& options_;
+  std::uint32_t rows_;
+  std::mt19937_64 random_;
+  std::vector<float> table_;  // [rows, dim]
+  std::vector<float> vectors_, loss_, post_gradient_, weights_;
+  std::vector<std::uint32_t> offsets_, positives_, violator_, tries_;
+  std::vector<RowGradient> gradients_;
+  std::uint64_t step_ = 0;
+};
+
+double median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2),
+                   values.end());
+  return values[values.size() / 2];
+}
+
+void run(const Options& options) {
+  CpuContext context(options.threads);
+  nlohmann::ordered_json lines = nlohmann::json::array();
+  if (!options.json) {
+    std::printf("nanoseconds a post, %zu threads, dim %zu, %u posts a batch, median of %d rounds\n",
+                options.threads, options.dim, options.posts, options.rounds);
+    std::printf("%9s %11s %10s %10s %10s   %s\n", "hashtags", "mean tries", "sampled", "shared", "exact",
+                "auto");
+  }
+  for (const double tries : {3.0, 30.0, 300.0}) {
+    for (const std::uint32_t rows : {1'000U, 10'000U, 100'000U, 1'000'000U}) {
+      Problem problem(options, rows, tries);
+      std::map<Negatives, std::vector<double>> times;
+      std::vector<double> made;
+      // Scoring all of a large table takes long, and is no candidate.
+      const bool with_exact = rows <= 10'000;
+      for (int round = 0; round < options.rounds; ++round) {
+        problem.next_batch();
+        for (const auto& [negatives, name] : kNames) {
+          if (negatives == Negatives::exact && !with_exact) continue;
+          times[negatives].push_back(problem.time(negatives, context));
+          if (negatives == Negatives::sampled) made.push_back(problem.mean_tries());
+        }
+      }
+      double mean = 0;
+      for (const double m : made) mean += m / static_cast<double>(made.size());
+      const Negatives choice = cheapest_negatives(rows, mean);
+      for (const auto& [negatives, values] : times) {
+        lines.push_back({{"table", rows},
+                         {"tries", mean},
+                         {"negatives", kNames.at(negatives)},
+                         {"auto", negatives == choice},
+                         {"ns_per_post", median(values)}});
+      }
+      if (options.json) continue;
+      std::printf("%9u %11.1f %10.0f %10.0f", rows, mean, median(times[Negatives::sampled]),
+                  median(times[Negatives::shared]));
+      if (with_exact) {
+        std::printf(" %10.0f", median(times[Negatives::exact]));
+      } else {
+        std::printf(" %10s", "-");
+      }
+      std::printf("   %s\n", kNames.at(choice).c_str());
+      std::fflush(stdout);
+    }
+  }
+  if (options.json) std::printf("%s\n", nlohmann::ordered_json{{"rows", lines}}.dump(1).c_str());
+}
+
+}  // namespace
+}  // namespace tagspace::kernels
+
+int main(int argc, char** argv) {
+  CLI::App program("What WARP costs a post");
+  tagspace::kernels::Options options;
+  program.add_option("--threads", options.threads, "Threads")->check(CLI::Range(1, 1024));
+  program.add_option("--rounds", options.rounds, "Batches of each kind")->check(CLI::Range(1, 100000));
+  program.add_option("--dim", options.dim, "Dimensions")->check(CLI::Range(1, 4096));
+  program.add_option("--posts", options.posts, "Posts a batch")->check(CLI::Range(1, 100000));
+  program.add_flag("--json", options.json, "JSON instead of a table");
+  CLI11_PARSE(program, argc, argv);
+  tagspace::kernels::run(options);
+}
