@@ -46,12 +46,11 @@ constexpr std::size_t kPostsPerTask = 16;
 
 void warp(const WarpConfig& config, const WarpBatch& batch, float gradient_scale, const WarpResult& result,
           CpuContext& context) {
-  // Under `shared` as many posts as have a sequence together, where each has one pair.
-  const std::size_t posts_per_task =
-      config.negatives == Negatives::sampled ? kPostsPerTask : kPairsPerSequence;
+  // A task with many pairs fetches a row that several of them read once.
+  const std::size_t posts_per_task = config.negatives == Negatives::sampled ? kPostsPerTask : kPairsAtOnce;
   const std::size_t floats_of_bits =
       config.negatives == Negatives::exact
-          ? kPairsPerSequence * words_of_bits(batch.rows) * (sizeof(std::uint64_t) / sizeof(float))
+          ? kPairsAtOnce * words_of_bits(batch.rows) * (sizeof(std::uint64_t) / sizeof(float))
           : 0;
   context.pool.run(tasks_of(batch.posts, posts_per_task), [&](std::size_t task, std::size_t thread) {
     const std::size_t begin = task * posts_per_task;

@@ -16,6 +16,9 @@ namespace tagspace::kernels {
 
 struct ConvolutionKernels;  // simd_convolution.h
 
+// Pairs whose scores with a tile of the table are computed while it is in the cache.
+constexpr std::uint32_t kPairsAtOnce = 32;
+
 // Words of 64 bits that hold one bit a row.
 constexpr std::size_t words_of_bits(std::uint32_t rows) { return (std::size_t{rows} + 63) / 64; }
 
@@ -32,7 +35,7 @@ struct SimdKernels {
   bool (*supported)();
   const ConvolutionKernels* convolution;
 
-  // Posts [begin, end) of the batch. `bits` [kPairsPerSequence, words_of_bits(rows)], for
+  // Posts [begin, end) of the batch. `bits` [kPairsAtOnce, words_of_bits(rows)], for
   // Negatives::exact only.
   void (*warp_posts)(const WarpConfig&, const WarpBatch&, float gradient_scale, const WarpResult&,
                      std::size_t begin, std::size_t end, std::uint64_t* bits);

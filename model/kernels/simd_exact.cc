@@ -137,8 +137,8 @@ inline std::uint32_t bits_of(const Int8& mask) {
   return static_cast<std::uint32_t>(two[0] | two[1]);
 }
 
-// The rows that the draws first .. first + kDraws of one sequence propose; `first` is even. Eight Philox
-// blocks side by side, written so that compilers make vector code of it.
+// The rows that kDraws draws of one sequence propose, from Philox block `first` on. The blocks are computed
+// side by side, written so that compilers make vector code of it.
 constexpr std::uint32_t kDraws = 16;
 struct Sequence {
   std::uint64_t key;
@@ -153,7 +153,7 @@ inline void propose(const Sequence& sequence, std::uint32_t first, std::uint32_t
   std::uint32_t c2[kBlocks];
   std::uint32_t c3[kBlocks];
   for (std::uint32_t i = 0; i < kBlocks; ++i) {
-    c0[i] = first / 2 + i;
+    c0[i] = first + i;
     c1[i] = sequence.item;
     c2[i] = static_cast<std::uint32_t>(sequence.step);
     c3[i] = static_cast<std::uint32_t>(sequence.step >> 32);
@@ -215,23 +215,15 @@ class PostSearch {
   }
 
   void shared(std::size_t begin, std::size_t end) const {
-    Search searches[kPairsPerSequence];
-    std::uint32_t count = 0;
-    const auto flush = [&] {
-      search_together(searches, count);
-      for (std::uint32_t i = 0; i < count; ++i) finish(searches[i]);
-      count = 0;
-    };
-    for_pairs(begin, end, [&](const Search& search) {
-      if (count > 0 && number_of(search) / kPairsPerSequence != number_of(searches[0]) / kPairsPerSequence)
-        flush();
-      searches[count++] = search;
+    SharedDraws draws(*this, batch_.positive_offsets[begin]);
+    for_pairs(begin, end, [&](Search& search) {
+      if (search.own_count < batch_.rows) search_along(search, draws);
+      finish(search);
     });
-    if (count > 0) flush();
   }
 
   void exact(std::size_t begin, std::size_t end, std::uint64_t* bits) const {
-    Search searches[kPairsPerSequence];
+    Search searches[kPairsAtOnce];
     std::uint32_t count = 0;
     const auto flush = [&] {
       score_all(searches, count, bits);
@@ -242,7 +234,7 @@ class PostSearch {
       count = 0;
     };
     for_pairs(begin, end, [&](const Search& search) {
-      if (count == kPairsPerSequence) flush();
+      if (count == kPairsAtOnce) flush();
       searches[count++] = search;
     });
     if (count > 0) flush();
@@ -361,7 +353,7 @@ class PostSearch {
     for (std::uint32_t draw = kAlone; draw < max_draws_;) {
       // The next group's rows are asked for before this one's are waited for.
       const std::uint32_t next = draw / kGroup * kGroup + kGroup;
-      if (next % kDraws == 0) propose(sequence, next, ids + next % (2 * kDraws));
+      if (next % kDraws == 0) propose(sequence, next / 2, ids + next % (2 * kDraws));
       for (std::uint32_t r = 0; r < kGroup; ++r) prefetch(row(ids[next % (2 * kDraws) + r]));
       const std::uint32_t count = (next < max_draws_ ? next : max_draws_) - draw;
       std::uint32_t group[kGroup];
@@ -376,73 +368,81 @@ class PostSearch {
     }
   }
 
-  // The same draws for all pairs. Rows are worked on in blocks, which stay in the first cache while one pair
-  // after the other looks for its violator among them.
-  static constexpr std::uint32_t kMostOfBlock = 64;
-  void search_together(Search* searches, std::uint32_t count) const {
-    const Sequence sequence{philox_key(config_.seed, RandomStream::shared_negatives),
-                            number_of(searches[0]) / kPairsPerSequence, batch_.step, batch_.rows};
-    std::uint32_t open[kPairsPerSequence];  // searches that are not over
-    std::uint32_t open_count = 0;
-    for (std::uint32_t i = 0; i < count; ++i) {
-      if (searches[i].own_count < batch_.rows) open[open_count++] = i;
+  // The draws of a task under `shared`: those of its first pair and what follows them.
+  class SharedDraws {
+   public:
+    SharedDraws(const PostSearch& search, std::uint32_t first_pair) : search_(search) {
+      first_ = (std::uint64_t{search.batch_.first_pair} + first_pair) * kSharedStride;
     }
-    constexpr std::size_t kFloatsOfBlock = 4096;
-    std::uint32_t most = kMostOfBlock;
-    while (most > kDraws && most * dim_ > kFloatsOfBlock) most /= 2;
 
-    std::uint32_t ids[2][kMostOfBlock];
-    std::uint32_t size = kDraws;
-    const auto propose_block = [&](std::uint32_t draw, std::uint32_t block, std::uint32_t* of_block) {
-      for (std::uint32_t i = 0; i < block; i += kDraws) propose(sequence, draw + i, of_block + i);
-    };
-    propose_block(0, size, ids[0]);
-    for (std::uint32_t i = 0; i < size; ++i) prefetch(row(ids[0][i]));
-    std::uint32_t number = 0;
-    for (std::uint32_t draw = 0; open_count > 0 && draw < max_draws_; ++number) {
-      const std::uint32_t* here = ids[number % 2];
-      std::uint32_t* ahead = ids[(number + 1) % 2];
-      // Blocks grow, as most searches are short while there are many violators.
-      const std::uint32_t next_size = number == 0 || 2 * size > most ? size : 2 * size;
-      propose_block(draw + size, next_size, ahead);
-      std::uint32_t prefetched = 0;
-      const std::uint32_t share = (next_size + open_count - 1) / open_count;
+    // The place of a pair's first draw.
+    [[nodiscard]] std::uint64_t place_of(std::uint32_t number) const {
+      return std::uint64_t{number} * kSharedStride - first_;
+    }
 
-      const float* rows[kMostOfBlock];
-      Vec8 inverses[kMostOfBlock / kGroup];
-      for (std::uint32_t i = 0; i < size; ++i) rows[i] = row(here[i]);
-      if (kCosine) {
-        for (std::uint32_t i = 0; i < size; i += kGroup) inverses_of(rows + i, inverses[i / kGroup]);
+    // The rows of the draws `place` .. `place` + kGroup, valid until the next call; `place` is a multiple of
+    // kGroup. Rows up to `ahead` draws later are asked for, each once.
+    const std::uint32_t* group(std::uint64_t place, std::uint32_t ahead) {
+      const std::uint64_t wanted = place + kGroup + ahead;
+      // After short searches there are draws that no pair reads.
+      if (made_ < place) made_ = place / kDraws * kDraws;
+      while (made_ < wanted && made_ < kKept) {
+        make(made_, ids_ + made_);
+        for (std::uint32_t i = 0; i < kDraws; ++i) search_.prefetch(search_.row(ids_[made_ + i]));
+        made_ += kDraws;
       }
+      if (place < kKept) return ids_ + place;
+      // Long after the task's first draws there is no memory for them.
+      const std::uint64_t first = place / kDraws * kDraws;
+      if (first != overflow_) {
+        make(first, ids_ + kKept);
+        overflow_ = first;
+        for (std::uint32_t i = 0; i < kDraws; ++i) search_.prefetch(search_.row(ids_[kKept + i]));
+      }
+      return ids_ + kKept + (place - first);
+    }
+
+   private:
+    void make(std::uint64_t place, std::uint32_t* ids) const {
+      const std::uint64_t block = (first_ + place) / 2;
+      propose({philox_key(search_.config_.seed, RandomStream::shared_negatives),
+               static_cast<std::uint32_t>(block >> 32), search_.batch_.step, search_.batch_.rows},
+              static_cast<std::uint32_t>(block), ids);
+    }
+
+    static constexpr std::uint32_t kKept = 4096;
+    const PostSearch& search_;
+    std::uint64_t first_;
+    std::uint64_t made_ = 0;
+    std::uint64_t overflow_ = ~std::uint64_t{0};
+    std::uint32_t ids_[kKept + kDraws];
+  };
+
+  // The pair's part of the shared draws.
+  void search_along(Search& search, SharedDraws& draws) const {
+    const std::uint64_t place = draws.place_of(number_of(search));
+    const float* rows[kGroup];
+    for (std::uint32_t draw = 0; draw < max_draws_; draw += kGroup) {
+      // A search that has become long is likely to go on.
+      const std::uint32_t* ids = draws.group(place + draw, draw < kDraws ? 0 : 4 * kDraws);
+      for (std::uint32_t r = 0; r < kGroup; ++r) rows[r] = row(ids[r]);
+      Vec8 inverses;
+      if (kCosine) inverses_of(rows, inverses);
       const std::uint32_t left = max_draws_ - draw;
-      std::uint32_t still_open = 0;
-      for (std::uint32_t o = 0; o < open_count; ++o) {
-        // The next block's rows are asked for little by little.
-        for (std::uint32_t i = 0; i < share && prefetched < next_size; ++i)
-          prefetch(row(ahead[prefetched++]));
-        Search& search = searches[open[o]];
-        bool over = false;
-        for (std::uint32_t i = 0; i < size && i < left && !over; i += kGroup) {
-          const std::uint32_t in_group = left - i < kGroup ? left - i : kGroup;
-          over = take(search, here + i, rows + i, in_group, &inverses[i / kGroup]);
-        }
-        if (!over) open[still_open++] = open[o];
-      }
-      open_count = still_open;
-      draw += size;
-      size = next_size;
+      if (take(search, ids, rows, left < kGroup ? left : kGroup, &inverses)) return;
     }
   }
 
+  static constexpr std::uint32_t kTile = 64;  // rows; a word of bits
   // Bit `id` of a search's bits: the row violates. Tiles of rows stay in the first cache for all searches.
   void score_all(const Search* searches, std::uint32_t count, std::uint64_t* bits) const {
     const std::uint32_t total = batch_.rows;
     const std::size_t words = words_of_bits(total);
-    for (std::uint32_t first = 0; first < total; first += kMostOfBlock) {
-      const float* rows[kMostOfBlock];
-      Vec8 inverses[kMostOfBlock / kGroup];
-      const std::uint32_t size = total - first < kMostOfBlock ? total - first : kMostOfBlock;
-      for (std::uint32_t i = 0; i < kMostOfBlock; ++i) rows[i] = row(i < size ? first + i : first);
+    for (std::uint32_t first = 0; first < total; first += kTile) {
+      const float* rows[kTile];
+      Vec8 inverses[kTile / kGroup];
+      const std::uint32_t size = total - first < kTile ? total - first : kTile;
+      for (std::uint32_t i = 0; i < kTile; ++i) rows[i] = row(i < size ? first + i : first);
       if (kCosine) {
         for (std::uint32_t i = 0; i < size; i += kGroup) inverses_of(rows + i, inverses[i / kGroup]);
       }
@@ -454,8 +454,8 @@ class PostSearch {
           score_group(searches[s], rows + i, &inverses[i / kGroup], scores, violates);
           word |= std::uint64_t{bits_of(violates)} << i;
         }
-        if (size < kMostOfBlock) word &= (std::uint64_t{1} << size) - 1;
-        bits[s * words + first / kMostOfBlock] = word;
+        if (size < kTile) word &= (std::uint64_t{1} << size) - 1;
+        bits[s * words + first / kTile] = word;
       }
     }
   }

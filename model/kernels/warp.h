@@ -19,9 +19,10 @@
 // That is `Negatives::sampled`. Two other ways choose tries and violator from the same distribution for every
 // post, and cost less where violators are rare:
 //
-//   shared  the pairs of a group of kPairsPerSequence (by their numbers within the global batch) read one
-//           sequence of draws, each keeping its own first violator: a row is fetched once for the whole
-//           group. The outcomes of a group's pairs are no longer independent of each other;
+//   shared  all pairs of a step read one sequence of draws, each from a place of its own, kSharedStride after
+//           the place of the pair before, to its own first violator. Where searches are longer than that,
+//           neighbouring pairs read the same rows, which memory then hands out once: kSharedStride rows a
+//           pair, however many its tries. Their outcomes are no longer independent of each other;
 //   exact   all rows are scored. With m violators among the n rows that the post does not carry, N has the
 //           geometric distribution of m / n and the violator is any of the m: two random numbers a pair.
 //
@@ -41,7 +42,7 @@ struct CpuContext;  // cpu_context.h
 enum class Score { dot, cosine };
 enum class RankWeight { harmonic, log, linear };
 enum class Negatives { sampled, shared, exact };
-constexpr std::uint32_t kPairsPerSequence = 32;
+constexpr std::uint32_t kSharedStride = 32;
 
 constexpr std::uint32_t kNoViolator = 0xFFFFFFFF;
 

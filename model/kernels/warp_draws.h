@@ -14,7 +14,9 @@ namespace tagspace::kernels {
 TAGSPACE_HOST_DEVICE Philox4 draw_words(const WarpConfig& config, std::uint64_t step, std::uint32_t pair,
                                         std::uint32_t block) {
   if (config.negatives == Negatives::shared) {
-    return random_words(config.seed, RandomStream::shared_negatives, step, pair / kPairsPerSequence, block);
+    const std::uint64_t at = std::uint64_t{pair} * (kSharedStride / 2) + block;
+    return random_words(config.seed, RandomStream::shared_negatives, step,
+                        static_cast<std::uint32_t>(at >> 32), static_cast<std::uint32_t>(at));
   }
   return random_words(config.seed, RandomStream::negatives, step, pair, block);
 }

@@ -45,10 +45,10 @@ using Outcome = WarpOutcome;
 
 constexpr Negatives kAllNegatives[] = {Negatives::sampled, Negatives::shared, Negatives::exact};
 
-// Whether a pair of WarpProblem is one whose outcome does not depend on those of the others it is counted
-// with.
+// Whether the outcome of a pair is independent of those of the others for which this is true, if no search is
+// longer than 320 draws.
 bool counts_alone(Negatives negatives, std::uint32_t number) {
-  return negatives != Negatives::shared || number % kPairsPerSequence == 0;
+  return negatives != Negatives::shared || number * kSharedStride % 320 == 0;
 }
 
 void expect_equal(const Outcome& actual, const Outcome& expected) {
@@ -279,7 +279,7 @@ TEST(Warp, NegativesAreUniformOverTheHashtagsThePostDoesNotCarry) {
         if (count != ~0ULL) allowed.push_back(count);
       }
     }
-    // 39,200 cells of about 30 counts each, under `shared` 3,600 of 10: a deviation of 5 has probability
+    // 39,200 cells of about 30 counts each, under `shared` a tenth of them: a deviation of 5 has probability
     // 6e-7.
     EXPECT_GT(allowed.size(), 3000U);
     EXPECT_LT(std::abs(chi_square_deviation(allowed)), 5);
@@ -338,20 +338,45 @@ TEST(Warp, TriesFollowTheGeometricDistribution) {
   }
 }
 
-TEST(Warp, ASequenceIsSharedByItsPairsAlone) {
-  // Every negative violates: the violator of a pair is its sequence's first row that the post does not carry.
+TEST(Warp, SharedDrawsAreOneSequenceReadFromPlacesAStrideApart) {
+  // A row's score is its number: 99 of 50,000 rows violate.
   const std::uint32_t rows = 50'000;
-  const Problem problem(200, 4, rows, 5, [](std::size_t) { return 1U; });
-  const auto weights = rank_weights(RankWeight::harmonic, rows, 10);
-  const WarpConfig config{Score::dot, 1e6F, 10, 99, weights.data(), Negatives::shared};
+  WarpProblem problem(70, 1, rows);
+  for (std::uint32_t i = 0; i < rows; ++i) problem.table.push_back(static_cast<float>(i));
+  problem.vectors.assign(problem.posts, 1);
+  problem.own.assign(problem.posts, rows - 100);
+  problem.positives = problem.own;
+  for (std::uint32_t i = 1; i <= problem.posts; ++i) problem.own_offsets.push_back(i);
+  problem.positive_offsets = problem.own_offsets;
+  const auto weights = rank_weights(RankWeight::harmonic, rows, 5000);
+  const WarpConfig config{Score::dot, 0.5F, 5000, 99, weights.data(), Negatives::shared};
+  const std::uint64_t step = (std::uint64_t{7} << 32) + 3;
+  const WarpBatch batch = problem.batch(step);
   CpuContext context(2);
   Outcome outcome(problem);
-  const WarpBatch batch = problem.batch(3);
   warp(config, batch, 1, outcome.result(), context);
-  for (std::uint32_t pair = 1; pair < problem.pairs(); ++pair) {
-    const bool same_sequence = (batch.first_pair + pair) % kPairsPerSequence != 0;
-    EXPECT_EQ(outcome.violator[pair] == outcome.violator[pair - 1], same_sequence) << pair;
+  std::set<std::uint32_t> violators;
+  for (std::uint32_t pair = 0; pair < problem.pairs(); ++pair) {
+    std::uint32_t tries = 0;
+    for (std::uint32_t at = (batch.first_pair + pair) * kSharedStride;; ++at) {
+      const auto words = philox4x32_10(
+          99 ^ (6 * 0x9E3779B97F4A7C15U),
+          {{at / 2, 0, static_cast<std::uint32_t>(step), static_cast<std::uint32_t>(step >> 32)}});
+      const std::size_t half = 2 * std::size_t{at % 2};
+      const std::uint64_t u = words.word[half] | (std::uint64_t{words.word[half + 1]} << 32);
+      const auto row = static_cast<std::uint32_t>(multiply_high(u, rows));
+      if (row == rows - 100) continue;
+      ++tries;
+      if (row <= rows - 100) continue;
+      EXPECT_EQ(outcome.violator[pair], row);
+      EXPECT_EQ(outcome.tries[pair], tries);
+      violators.insert(row);
+      break;
+    }
   }
+  // Searches of 500 draws or so: about 16 neighbours end at the same place.
+  EXPECT_GT(violators.size(), 2U);
+  EXPECT_LT(violators.size(), 20U);
 }
 
 }  // namespace
