@@ -44,9 +44,8 @@ struct ModelConfig {
   RankWeightType rank_weight = RankWeightType::harmonic;
   float margin = 0.1F;
   std::uint32_t max_tries = 1000;
-  // See model/kernels/warp.h; exact on the CPU only. automatic: whatever choose_negatives() picked last,
-  // before that shared.
-  NegativesType negatives = NegativesType::sampled;
+  // See model/kernels/warp.h; exact on the CPU only. automatic: what choose_negatives() picked last.
+  NegativesType negatives = NegativesType::automatic;
 
   OptimizerType optimizer = OptimizerType::adagrad;
   float learning_rate = 0.05F;          // of the word and hashtag tables

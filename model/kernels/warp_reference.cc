@@ -81,6 +81,8 @@ std::vector<float> rank_weights(RankWeight weight, std::uint32_t rows, std::uint
   return weights;
 }
 
+// A row costs about the same to score in a tile of the table (exact) as in a sequence of draws (shared).
+// Draws of a post's own are never cheaper: they ask memory for more rows.
 Negatives cheapest_negatives(std::uint32_t rows, double mean_tries) {
   return rows < mean_tries ? Negatives::exact : Negatives::shared;
 }

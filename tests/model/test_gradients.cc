@@ -130,7 +130,7 @@ Choice choose(const ModelConfig& config, const Parameters& p, const PackedBatch&
   std::vector<float> post_gradient(posts * config.dim);
   kernels::warp_reference(
       {static_cast<kernels::Score>(config.score), config.margin, config.max_tries, config.seed,
-       weights.data()},
+       weights.data(), kernels::Negatives::shared},
       {posts, config.dim, config.hashtags, vectors.const_data_ptr<float>(), table.const_data_ptr<float>(),
        batch.hashtags.data(), batch.hashtag_offsets.data(), choice.positive.data(), offsets.data(), step, 0},
       1,

@@ -87,6 +87,28 @@ TEST_F(ModelTest, LearnsTopicsWithEveryEncoderScoreWeightAndOptimizer) {
   }
 }
 
+TEST_F(ModelTest, LearnsWithNegativesFromAnywhereAndChoosesTheCheapest) {
+  std::vector<std::string> models;
+  for (const auto negatives :
+       {NegativesType::sampled, NegativesType::shared, NegativesType::exact, NegativesType::automatic}) {
+    auto config = small(EncoderType::bag);
+    config.learning_rate = 0.1F;
+    config.negatives = negatives;
+    Model model(config);
+    for (std::uint64_t step = 0; step < 300; ++step) model.train_step(topics(step, 64), step, 1, false);
+    EXPECT_GT(precision_at_1(model, topics(12345, 300), false), 0.9) << static_cast<int>(negatives);
+    model.save(folder / "model", "{}", true);
+    models.push_back(read_file(folder / "model"));
+    const bool automatic = negatives == NegativesType::automatic;
+    EXPECT_EQ(model.choose_negatives(3), automatic ? NegativesType::shared : negatives);
+    EXPECT_EQ(model.choose_negatives(500), automatic ? NegativesType::exact : negatives);  // 20 hashtags
+  }
+  EXPECT_NE(models[0], models[1]);
+  EXPECT_NE(models[0], models[2]);
+  EXPECT_NE(models[1], models[2]);
+  EXPECT_EQ(models[3], models[1]) << "shared, before a choice is made";
+}
+
 TEST_F(ModelTest, TheSameBitsForAnyNumberOfThreads) {
   for (const auto encoder : {EncoderType::bag, EncoderType::cnn}) {
     std::string first;
