@@ -289,7 +289,7 @@ class CpuEngine final : public Engine {
                                              values_of(parameters.words),
                                              sums_of(parameters.words)},
                                             hashtags};
-    kernels::update_rows(optimizer(rate), updates, config.dim, context);
+    kernels::update_rows(optimizer(rate), updates, std::size(updates), config.dim, context);
   }
 
   void backward_cnn(std::size_t posts, const std::uint32_t* offsets, std::uint64_t step, float rate,
@@ -362,7 +362,7 @@ class CpuEngine final : public Engine {
                                              values_of(parameters.words),
                                              sums_of(parameters.words)},
                                             group_hashtags(posts)};
-    kernels::update_rows(optimizer(rate), updates, config.dim, context);
+    kernels::update_rows(optimizer(rate), updates, std::size(updates), config.dim, context);
   }
 
   StepStatistics train_step(const PackedBatch& batch, std::uint64_t step, float factor,

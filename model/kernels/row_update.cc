@@ -59,11 +59,11 @@ void RowGrouper::sort(std::uint32_t largest) {
 
 // A task is as many rows as have about kCostPerTask contributions, a row itself counted as one: a few words
 // make up most of a text.
-void update_rows(const Optimizer& optimizer, std::span<const TableUpdate> tables, std::size_t dim,
+void update_rows(const Optimizer& optimizer, const TableUpdate* tables, std::size_t count, std::size_t dim,
                  CpuContext& context) {
   std::vector<std::size_t> first_tasks = {0};
-  for (const auto& table : tables) {
-    const std::size_t cost = table.groups->rows.size() + table.groups->order.size();
+  for (const TableUpdate* table = tables; table != tables + count; ++table) {
+    const std::size_t cost = table->groups->rows.size() + table->groups->order.size();
     first_tasks.push_back(first_tasks.back() + tasks_of(cost, kCostPerTask));
   }
   context.pool.run(first_tasks.back(), [&](std::size_t task, std::size_t) {

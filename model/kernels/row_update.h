@@ -7,7 +7,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <vector>
 
 namespace tagspace::kernels {
@@ -60,14 +59,14 @@ struct RowContributions {
 void update_rows_reference(const Optimizer& optimizer, const RowGroups& groups,
                            const RowContributions& contributions, std::size_t dim, float* table, float* sums);
 
-// The same for several tables together.
+// The same for `count` tables together.
 struct TableUpdate {
   const RowGroups* groups = nullptr;
   RowContributions contributions;
   float* table = nullptr;
   float* sums = nullptr;
 };
-void update_rows(const Optimizer& optimizer, std::span<const TableUpdate> tables, std::size_t dim,
+void update_rows(const Optimizer& optimizer, const TableUpdate* tables, std::size_t count, std::size_t dim,
                  CpuContext& context);
 
 // The same for an array of which every element has a gradient; max_norm is not used.

@@ -405,7 +405,7 @@ class PostSearch {
    private:
     void make(std::uint64_t place, std::uint32_t* ids) const {
       const std::uint64_t block = (first_ + place) / 2;
-      propose({philox_key(search_.config_.seed, RandomStream::shared_negatives),
+      propose({philox_key(search_.config_.seed, RandomStream::negatives),
                static_cast<std::uint32_t>(block >> 32), search_.batch_.step, search_.batch_.rows},
               static_cast<std::uint32_t>(block), ids);
     }

@@ -9,16 +9,18 @@
 
 namespace tagspace::kernels {
 
-// The words of draws 2 * block and 2 * block + 1 of a pair, under `sampled` and `shared`: see
-// negative_of_words().
+// The words of draws 2 * block and 2 * block + 1 of a pair, for negative_of_words(). All of a step's draws
+// are one sequence of 2^64 Philox blocks, in which a pair has its place: under `sampled` 2^32 blocks after
+// that of the pair before, so that no two pairs read the same; under `shared` kSharedStride draws after it.
+TAGSPACE_HOST_DEVICE std::uint64_t first_block(Negatives negatives, std::uint32_t pair) {
+  return std::uint64_t{pair} << (negatives == Negatives::shared ? 4U : 32U);
+}
+static_assert(kSharedStride == 2U << 4U);
 TAGSPACE_HOST_DEVICE Philox4 draw_words(const WarpConfig& config, std::uint64_t step, std::uint32_t pair,
                                         std::uint32_t block) {
-  if (config.negatives == Negatives::shared) {
-    const std::uint64_t at = std::uint64_t{pair} * (kSharedStride / 2) + block;
-    return random_words(config.seed, RandomStream::shared_negatives, step,
-                        static_cast<std::uint32_t>(at >> 32), static_cast<std::uint32_t>(at));
-  }
-  return random_words(config.seed, RandomStream::negatives, step, pair, block);
+  const std::uint64_t place = first_block(config.negatives, pair) + block;
+  return random_words(config.seed, RandomStream::negatives, step, static_cast<std::uint32_t>(place >> 32),
+                      static_cast<std::uint32_t>(place));
 }
 
 // What `exact` draws for a pair with `violators` violators among `candidates` rows.

@@ -85,7 +85,7 @@ TEST(UpdateRows, ARowWithoutContributionsStays) {
     std::vector<float> table = {30, 40, 30, 40};  // longer than allowed
     const TableUpdate update{
         &groups, {vectors.data(), sources.data(), coefficients.data(), nullptr}, table.data(), nullptr};
-    update_rows({OptimizerKind::sgd, 0, 5}, std::span(&update, 1), 2, context);
+    update_rows({OptimizerKind::sgd, 0, 5}, &update, 1, 2, context);
     EXPECT_EQ(table[0], 30);
     EXPECT_EQ(table[1], 40);
     EXPECT_FLOAT_EQ(table[2], 3);
@@ -132,7 +132,7 @@ TEST(UpdateRows, EqualsTheReference) {
           const bool sgd = kind == OptimizerKind::sgd;
           const TableUpdate tables[] = {{&groups, given, actual.data(), sgd ? nullptr : actual_sums.data()},
                                         {&groups, given, second.data(), sgd ? nullptr : second_sums.data()}};
-          update_rows(optimizer, tables, dim, context);
+          update_rows(optimizer, tables, 2, dim, context);
           expect_close(actual, expected);
           EXPECT_EQ(second, actual);
           EXPECT_EQ(second_sums, actual_sums);

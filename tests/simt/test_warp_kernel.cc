@@ -184,7 +184,8 @@ TEST_P(WarpKernelOfDim, EqualsTheReferenceTryForTry) {
           const auto weights = rank_weights(rank_weight, rows, max_tries);
           const float spread = score == Score::cosine ? 1 / std::sqrt(static_cast<float>(dim))
                                                       : 0.09F * std::sqrt(static_cast<float>(dim));
-          const WarpConfig config{score, difficulty * spread, max_tries, 42, weights.data()};
+          const auto negatives = number % 3 == 0 ? Negatives::shared : Negatives::sampled;
+          const WarpConfig config{score, difficulty * spread, max_tries, 42, weights.data(), negatives};
           const std::uint64_t step = number % 3 == 0 ? 5'000'000'000 : number;
           const Outcome expected = reference(problem, config, step);
           for (std::size_t i = 0; i < expected.tries.size(); ++i) {
@@ -281,6 +282,7 @@ TEST_F(WarpKernelTest, RefusesSearchesThatCannotBe) {
   expect_refused([](auto& search) { search.batch.dim = 0; });
   expect_refused([](auto& search) { search.batch.rows = 1; });
   expect_refused([](auto& search) { search.config.max_tries = (1U << 29) + 1; });
+  expect_refused([](auto& search) { search.config.negatives = Negatives::exact; });
   expect_refused([](auto& search) { search.table = {}; });
   expect_refused([&](auto& search) { search.table.halves = &half; });
   expect_refused([](auto& search) { search.hogwild = true; });  // adagrad without sums
