@@ -1,14 +1,17 @@
 // Whole training steps of tagspace against the same steps written in eager LibTorch, in turn, in one process.
 //
 //   benchmark_training [threads] [rounds]
+//   benchmark_training threads [threads] [rounds]   steps with that many threads against steps with one
+//   benchmark_training lengths [threads] [rounds]   steps on posts of 8 to 64 tokens
 //
 // The eager side is what a good user would write: padded posts, one matrix product over unfolded windows,
 // tanh after the maximum, scores of the whole table in one product with the sampling's outcome drawn from
 // them, autograd, and Adagrad over all parameters. Posts are synthetic: word frequencies after Zipf, 4 to 30
-// words a post.
+// words a post where nothing else is said.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <algorithm>
+#include <cctype>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -26,17 +29,23 @@ constexpr std::int64_t kHashtags = 5'000;
 constexpr std::size_t kBatch = 256;
 constexpr std::size_t kBatches = 24;
 
-std::vector<PackedBatch> synthetic_batches() {
+struct BatchShape {
+  std::size_t posts = kBatch;
+  int shortest = 4;  // words
+  int longest = 30;
+};
+
+std::vector<PackedBatch> synthetic_batches(const BatchShape& shape) {
   std::mt19937_64 random(1);
   std::vector<double> weights;
   for (std::int64_t i = 0; i < kWords; ++i) weights.push_back(1 / (static_cast<double>(i) + 5));
   std::discrete_distribution<std::uint32_t> word(weights.begin(), weights.end());
   weights.resize(kHashtags);
   std::discrete_distribution<std::uint32_t> hashtag(weights.begin(), weights.end());
-  std::uniform_int_distribution<int> length(4, 30);
+  std::uniform_int_distribution<int> length(shape.shortest, shape.longest);
   std::vector<PackedBatch> batches(kBatches);
   for (auto& batch : batches) {
-    for (std::size_t post = 0; post < kBatch; ++post) {
+    for (std::size_t post = 0; post < shape.posts; ++post) {
       for (int t = length(random); t > 0; --t) batch.tokens.push_back(word(random));
       batch.hashtags.push_back(hashtag(random));
       batch.end_post();
@@ -139,7 +148,7 @@ double posts_per_second(const std::vector<PackedBatch>& batches, const Step& ste
   const auto start = std::chrono::steady_clock::now();
   for (const auto& batch : batches) step(batch);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  return static_cast<double>(batches.size() * kBatch) / seconds.count();
+  return static_cast<double>(batches.size() * batches[0].posts()) / seconds.count();
 }
 
 double median(std::vector<double> values) {
@@ -147,13 +156,18 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-void compare(const char* name, EncoderType encoder, std::uint32_t threads, int rounds) {
-  const auto batches = synthetic_batches();
+ModelConfig config_of(EncoderType encoder, std::uint32_t threads) {
   ModelConfig config;
   config.vocab_size = kWords;
   config.hashtags = kHashtags;
   config.encoder = encoder;
   config.threads = threads;
+  return config;
+}
+
+void compare(const char* name, EncoderType encoder, std::uint32_t threads, int rounds) {
+  const auto batches = synthetic_batches({});
+  const ModelConfig config = config_of(encoder, threads);
   Model model(config);
   EagerModel eager(config);
   std::uint64_t number = 0;
@@ -172,14 +186,84 @@ void compare(const char* name, EncoderType encoder, std::uint32_t threads, int r
               median(ratios), ratios.front(), ratios.back());
 }
 
+// Both models take the same steps in turn, so that they do the same work.
+void compare_threads(const char* name, EncoderType encoder, std::size_t posts, std::uint32_t threads,
+                     int rounds) {
+  const auto batches = synthetic_batches({posts});
+  Model one(config_of(encoder, 1));
+  Model many(config_of(encoder, threads));
+  std::uint64_t number = 0;
+  std::vector<double> single;
+  std::vector<double> multiple;
+  std::vector<double> ratios;
+  for (int round = -1; round < rounds; ++round) {
+    const auto measure = [&](Model& model) {
+      std::uint64_t step = number;
+      return posts_per_second(batches,
+                              [&](const PackedBatch& batch) { model.train_step(batch, step++, 1, false); });
+    };
+    const double with_one = measure(one);
+    const double with_many = measure(many);
+    number += batches.size();
+    if (round < 0) continue;  // memory is new
+    single.push_back(with_one);
+    multiple.push_back(with_many);
+    ratios.push_back(with_many / with_one);
+  }
+  std::sort(ratios.begin(), ratios.end());
+  std::printf("%-28s %6zu %12.0f %12.0f %8.2f  (%.2f to %.2f)\n", name, posts, median(single),
+              median(multiple), median(ratios), ratios.front(), ratios.back());
+}
+
+void compare_lengths(const char* name, EncoderType encoder, std::uint32_t threads, int rounds) {
+  for (const int length : {8, 16, 32, 64}) {
+    const auto batches = synthetic_batches({kBatch, length, length});
+    Model model(config_of(encoder, threads));
+    std::uint64_t number = 0;
+    std::vector<double> speeds;
+    for (int round = -1; round < rounds; ++round) {
+      const double speed = posts_per_second(
+          batches, [&](const PackedBatch& batch) { model.train_step(batch, number++, 1, false); });
+      if (round >= 0) speeds.push_back(speed);
+    }
+    std::printf("%-28s %6d %12.0f %12.1f\n", name, length, median(speeds), 1e9 / median(speeds) / length);
+  }
+}
+
 }  // namespace
 }  // namespace tagspace
 
 int main(int argc, char** argv) {
+  using tagspace::EncoderType;
+  std::string mode;
+  if (argc > 1 && std::isdigit(static_cast<unsigned char>(*argv[1])) == 0) {
+    mode = argv[1];
+    --argc;
+    ++argv;
+  }
   const auto threads = static_cast<std::uint32_t>(argc > 1 ? std::stoul(argv[1]) : 2);
   const int rounds = argc > 2 ? std::stoi(argv[2]) : 5;
-  std::printf("posts per second, %u threads, medians of %d rounds\n", threads, rounds);
-  std::printf("%-28s %12s %12s %8s\n", "", "tagspace", "eager", "ratio");
-  tagspace::compare("bag, dim 64", tagspace::EncoderType::bag, threads, rounds);
-  tagspace::compare("cnn, dim 64, 1000 filters", tagspace::EncoderType::cnn, threads, rounds);
+  const char* const bag = "bag, dim 64";
+  const char* const cnn = "cnn, dim 64, 1000 filters";
+  if (mode.empty()) {
+    std::printf("posts per second, %u threads, medians of %d rounds\n", threads, rounds);
+    std::printf("%-28s %12s %12s %8s\n", "", "tagspace", "eager", "ratio");
+    tagspace::compare(bag, EncoderType::bag, threads, rounds);
+    tagspace::compare(cnn, EncoderType::cnn, threads, rounds);
+  } else if (mode == "threads") {
+    std::printf("posts per second, medians of %d rounds\n", rounds);
+    std::printf("%-28s %6s %12s %11u%c %8s\n", "", "batch", "one thread", threads, 'x', "ratio");
+    for (const std::size_t posts : {128, 256}) {
+      tagspace::compare_threads(bag, EncoderType::bag, posts, threads, rounds);
+      tagspace::compare_threads(cnn, EncoderType::cnn, posts, threads, rounds);
+    }
+  } else if (mode == "lengths") {
+    std::printf("%u threads, medians of %d rounds\n", threads, rounds);
+    std::printf("%-28s %6s %12s %12s\n", "", "tokens", "posts/s", "ns a token");
+    tagspace::compare_lengths(bag, EncoderType::bag, threads, rounds);
+    tagspace::compare_lengths(cnn, EncoderType::cnn, threads, rounds);
+  } else {
+    std::fprintf(stderr, "benchmark_training: no '%s'; it is threads, lengths or nothing\n", mode.c_str());
+    return 2;
+  }
 }
