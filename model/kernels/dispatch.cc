@@ -40,7 +40,7 @@ std::span<const SimdKernels* const> available_simd_kernels() {
 
 namespace {
 
-constexpr std::size_t kPostsPerTask = 16;
+constexpr std::size_t kPostsPerTask = 4;  // some of them need a thousand tries
 
 }  // namespace
 

@@ -9,7 +9,7 @@
 namespace tagspace::kernels {
 namespace {
 
-constexpr std::size_t kCostPerTask = 256;
+constexpr std::size_t kCostPerTask = 128;
 constexpr std::size_t kElementsPerTask = 16384;
 
 }  // namespace
