@@ -83,6 +83,7 @@ void filter_maxima_of(const ConvShape& shape, const PackedTokens& tokens, std::s
   const std::uint32_t window = Window == 0 ? shape.window : Window;
   const std::uint32_t left = (window - 1) / 2;
   const std::size_t stride = window * kBlock;
+  constexpr std::uint32_t kAhead = 6;  // tokens whose products are on their way to the first cache
   for (std::size_t post = 0; post < tokens.posts; ++post) {
     const std::uint32_t* words = tokens.words + tokens.offsets[post];
     const std::uint32_t length = tokens.offsets[post + 1] - tokens.offsets[post];
@@ -93,6 +94,10 @@ void filter_maxima_of(const ConvShape& shape, const PackedTokens& tokens, std::s
       best_place[j] = VecMask{};
     }
     for (std::uint32_t t = 0; t < length; ++t) {
+      if (t + kAhead < length && words[t + kAhead] != kNoWord) {
+        const float* ahead = products + words[t + kAhead] * stride;
+        for (std::size_t i = 0; i < stride; i += kBlock) __builtin_prefetch(ahead + i);
+      }
       Vec sum[kVecs] = {};
       for (std::uint32_t k = 0; k < window; ++k) {
         const std::uint32_t at = t + k - left;  // below zero it wraps, and is beyond the length too
