@@ -116,8 +116,8 @@ class ConvBackward {
   }
   // Those of the group's posts, for the filters from `first` on.
   [[nodiscard]] WindowTerms terms_of(std::size_t group, std::size_t first) const {
-    return {terms_ + posts_.groups[group] * shape_.filters + first * posts_of(group), posts_of(group),
-            counts_ + group * shape_.filters + first};
+    return {terms_ + std::size_t{posts_.groups[group]} * shape_.filters + first * posts_of(group),
+            posts_of(group), counts_ + group * shape_.filters + first};
   }
 
   void slice_weights(std::size_t task, const float* weight) {
@@ -139,7 +139,8 @@ class ConvBackward {
         row += left * kSlice;
         for (std::size_t t = tokens_.offsets[post]; t < tokens_.offsets[post + 1]; ++t, row += kSlice) {
           const std::uint32_t word = tokens_.words[t];
-          if (word != kNoWord) copy_slice(word_vectors + word * shape_.dim, shape_.dim, slice, row);
+          if (word != kNoWord)
+            copy_slice(word_vectors + std::size_t{word} * shape_.dim, shape_.dim, slice, row);
         }
       }
     }
@@ -149,7 +150,7 @@ class ConvBackward {
     const std::size_t capacity = posts_of(group);
     for (std::size_t first = 0; first < shape_.filters; first += kBackwardFilters) {
       const std::size_t filters = std::min<std::size_t>(kBackwardFilters, shape_.filters - first);
-      WindowTerm* terms = terms_ + posts_.groups[group] * shape_.filters + first * capacity;
+      WindowTerm* terms = terms_ + std::size_t{posts_.groups[group]} * shape_.filters + first * capacity;
       std::uint32_t counts[kBackwardFilters] = {};
       for (std::size_t post = posts_.groups[group]; post < posts_.groups[group + 1]; ++post) {
         const float* g = gradient + post * shape_.filters + first;
