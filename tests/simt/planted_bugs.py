@@ -33,6 +33,7 @@ RACE = "ThreadSanitizer: data race"
 SEARCH = "*EqualsTheReferenceTryForTry/Dim20"
 SEARCH_UNALIGNED = "*EqualsTheReferenceTryForTry/Dim3"
 SEQUENTIAL = "*.HogwildOnePairAfterTheOther*"
+HOT_ROW = "*.HogwildCutsAHotRow*"
 ANY_ORDER = "*.HogwildInAnyOrder*"
 ROWS = "RowUpdateKernel.EqualsTheReference"
 CONVOLUTION = "*.TheConvolutionForwardsAndBackwards"
@@ -81,6 +82,12 @@ BUGS = (
     Bug("a_norm_before_all_have_written", "plain", "differing", "*.HogwildCutsRowsThatAreTooLong",
         "warp.cu",
         "__syncwarp(mask);\n        if (search.optimizer.max_norm > 0) {", "__syncwarp(mask);", ""),
+    Bug("each_group_cuts_a_row_again", "plain", "norm / longest", HOT_ROW, "warp.cu",
+        "replace(row + i, copy[i], __fmul_rn(copy[i], factor), random);",
+        "replace(row + i, copy[i], __fmul_rn(copy[i], factor), random);",
+        "const float x = read_element<true>(row + i); replace(row + i, x, __fmul_rn(x, factor), random);"),
+    Bug("a_norm_of_several_moments", "plain", "norm / longest", HOT_ROW, "warp.cu",
+        "if (__any_sync(mask, changed) != 0) continue;", "__any_sync(mask, changed) != 0", "false"),
     Bug("hogwild_adagrad_without_the_new_square", "plain", "expected.table", SEQUENTIAL, "warp.cu",
         "const float sum = __fadd_rn(before[j], __fmul_rn(gradient[j], gradient[j]));",
         "__fadd_rn(before[j], __fmul_rn(gradient[j], gradient[j]))", "before[j]"),
@@ -128,11 +135,11 @@ BUGS = (
         "const unsigned mask = (0xFFFFFFFFU >> (32 - lanes))", "(0xFFFFFFFFU >> (32 - lanes))", "((1U << lanes) - 1)"),
     # --- The thread sanitizer: nothing but a barrier orders what threads do.
     Bug("no_barrier_after_the_post_is_shared", "thread", RACE, SEARCH, "warp.cu",
-        "vector[i] = i < dim ? __ldg(p + i) : 0.0F;\n  __syncwarp(mask);", "__syncwarp(mask);", ""),
+        "vector[i] = i < dim ? __ldg(p + i) : 0.0F;\n    __syncwarp(mask);", "__syncwarp(mask);", ""),
     Bug("no_barrier_before_the_total", "thread", RACE, TOTALS, "encoder.cu",
         "__syncthreads();", "__syncthreads();", ""),
     Bug("a_live_table_read_as_if_it_stood_still", "thread", RACE, ANY_ORDER, "memory.cuh",
-        "return __ldcg(source);", "__ldcg(source)", "__ldg(source)"),
+        "return load_relaxed(source);", "load_relaxed(source)", "__ldg(source)"),
     Bug("an_addition_that_is_not_atomic", "thread", RACE, ANY_ORDER, "warp.cu",
         "atomicAdd(row + i + j, -moves[j]);", "atomicAdd(row + i + j, -moves[j]);", "row[i + j] -= moves[j];"),
     Bug("two_owners_of_a_row", "thread", RACE, ROWS, "row_update.cu",

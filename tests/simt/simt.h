@@ -4,7 +4,8 @@
 // Each CUDA thread is a fiber. The blocks of a launch run one after the other, the threads of a block in
 // turn, each until it waits: in a warp collective for the lanes of its mask, in __syncthreads for its block.
 // With schedule_seed set, blocks and threads take turns in a random order, which depends on the seed alone,
-// and also give way after each collective, so that code that relies on an order gives another result.
+// some threads more often than others, and also give way after each collective, so that code that relies on
+// an order, or on warps that go in step, gives another result.
 //
 // A launch throws simt::Error, which names block, thread and line, when
 //   - lanes meet in a collective with different masks, in different collectives or at different places of the
@@ -213,16 +214,20 @@ inline float __fsqrt_rn(float a) { return std::sqrt(a); }
 inline int __popc(unsigned bits) { return std::popcount(bits); }
 inline int __ffs(unsigned bits) { return bits == 0 ? 0 : std::countr_zero(bits) + 1; }
 inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
+inline unsigned __float_as_uint(float value) { return std::bit_cast<unsigned>(value); }
 
-// Reads and writes. Those through the second-level cache alone are what code uses for memory that other
-// threads write or read at the same time: atomic, a word at a time.
+// Reads and writes.
 
 template <typename T>
 T __ldg(const T* source) {
   return *source;
 }
+
+namespace simt {
+
+// What device.cuh has for memory that other threads write or read at the same time: atomic, a word at a time.
 template <typename T>
-T __ldcg(const T* source) {
+T load_relaxed(const T* source) {
   using Word = std::conditional_t<sizeof(T) % sizeof(unsigned) == 0, unsigned, unsigned short>;
   static_assert(std::is_trivially_copyable_v<T> && sizeof(T) % sizeof(Word) == 0);
   Word words[sizeof(T) / sizeof(Word)];
@@ -235,9 +240,11 @@ T __ldcg(const T* source) {
   return value;
 }
 template <typename T>
-void __stcg(T* target, std::type_identity_t<T> value) {
+void store_relaxed(T* target, std::type_identity_t<T> value) {
   std::atomic_ref<T>(*target).store(value, std::memory_order_relaxed);
 }
+
+}  // namespace simt
 
 // The part of the runtime that launchers and their callers use: device memory is the host's, and a launch is
 // over when it returns.

@@ -45,8 +45,9 @@ class Spread:
             lanes.update(re.findall("([0-9]+) lanes to a post", out))
         self.assertEqual(lanes, {"8", "16", "32"})
         for number, optimizer in enumerate(("adagrad", "sgd")):
-            self.check("--table", table, "--optimizer", optimizer, "--max-norm", 1, "--dim", 50 + 14 * number,
-                       "--posts", 40)
+            for score in ("dot", "cosine"):
+                self.check("--table", table, "--score", score, "--optimizer", optimizer, "--max-norm", 1,
+                           "--dim", 50 + 14 * number, "--posts", 40)
 
     def test_float32(self):
         self.spread("float32")

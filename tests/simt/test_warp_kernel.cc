@@ -524,6 +524,54 @@ TEST_F(WarpKernelTest, HogwildInAnyOrderLosesNothing) {
   EXPECT_NE(tables[1], tables[2]);
 }
 
+// One row that all posts make longer at once: cut to max_norm, not to a part of it for each group that saw it
+// too long.
+TEST_F(WarpKernelTest, HogwildCutsAHotRowOnce) {
+  const std::uint32_t dim = 64;
+  const std::uint32_t posts = 32;
+  const float longest = 1.2F;
+  Problem problem(posts, dim, 200, 5, [](std::uint32_t) { return 1U; });
+  problem.own.assign(posts, 0);
+  problem.positives = problem.own;
+  for (std::uint32_t i = 0; i <= posts; ++i) problem.own_offsets[i] = problem.positive_offsets[i] = i;
+  // All push it into about the same direction.
+  for (std::uint32_t i = 0; i < posts * dim; ++i) problem.vectors[i] += i % 2 == 0 ? 0.4F : -0.4F;
+  std::fill_n(problem.table.begin(), dim, 0.14F);
+  const std::vector<Bfloat16> halves = round_to_halves(problem.table);
+  const auto weights = rank_weights(RankWeight::harmonic, problem.rows, 100);
+  const WarpConfig config{Score::dot, 9, 100, 7, weights.data()};
+  const auto norm_of = [&](OptimizerKind kind, bool in_halves, float max_norm, const cuda::WarpShape& shape,
+                           std::uint64_t schedule) {
+    simt::schedule_seed = schedule;
+    std::vector<float> table = problem.table;
+    std::vector<Bfloat16> half_table = halves;
+    std::vector<float> sums(table.size(), 0.01F);
+    Outcome out(problem);
+    cuda::WarpSearch search = search_of(problem, config, 3);
+    search.hogwild = true;
+    search.optimizer = {kind, 0.05F, max_norm};
+    search.table = {in_halves ? nullptr : table.data(), in_halves ? half_table.data() : nullptr, sums.data()};
+    search.output = {out.violator.data(), out.tries.data(), out.loss.data(), out.post.data()};
+    EXPECT_EQ(cuda::warp_search(search, shape, nullptr), 0);
+    EXPECT_EQ(std::count(out.violator.begin(), out.violator.end(), kNoViolator), 0);
+    if (in_halves) std::transform(half_table.begin(), half_table.begin() + dim, table.begin(), to_float);
+    return std::sqrt(dot_reference(table.data(), table.data(), dim));
+  };
+  for (const auto kind : {OptimizerKind::adagrad, OptimizerKind::sgd}) {
+    EXPECT_GT(norm_of(kind, false, 0, {8, 8}, 1), 1.5F * longest);
+    for (const bool in_halves : {false, true}) {
+      for (const auto& shape : {cuda::WarpShape{8, 8}, cuda::WarpShape{16, 8}, cuda::WarpShape{32, 4}}) {
+        for (std::uint64_t schedule = 1; schedule <= 10; ++schedule) {
+          const float norm = norm_of(kind, in_halves, longest, shape, schedule);
+          EXPECT_TRUE(std::abs(norm / longest - 1) <= 0.01F)
+              << norm << " with " << shape.lanes << " lanes, schedule " << schedule << ", halves "
+              << static_cast<int>(in_halves) << ", sgd " << static_cast<int>(kind == OptimizerKind::sgd);
+        }
+      }
+    }
+  }
+}
+
 // Rows whose offsets do not fit into 32 bits are read and changed where they are.
 TEST_F(WarpKernelTest, RowOffsetsHave64Bits) {
   constexpr std::uint32_t kRows = 20'000'000;

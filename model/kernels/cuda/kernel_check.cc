@@ -129,6 +129,21 @@ Problem with_a_post_for_each_pair(const Problem& problem) {
   return split;
 }
 
+// The same posts, each with row 0 for its only hashtag, which has the length `length` and the direction that
+// all posts lean towards.
+Problem with_one_positive(const Problem& problem, float length) {
+  Problem one = problem;
+  const float element = 1 / std::sqrt(static_cast<float>(one.dim));
+  std::fill_n(one.table.begin(), one.dim, length * element);
+  for (float& value : one.vectors) value += 4 * element;
+  one.own.assign(one.posts, 0);
+  one.positives = one.own;
+  one.own_offsets.resize(one.posts + 1);
+  std::iota(one.own_offsets.begin(), one.own_offsets.end(), 0U);
+  one.positive_offsets = one.own_offsets;
+  return one;
+}
+
 // What a search returns.
 struct Outcome {
   std::vector<std::uint32_t> violator, tries;
@@ -276,6 +291,7 @@ class Check {
       hogwild_standing_still();
       hogwild_in_turn();
       hogwild_at_once();
+      if (options_.max_norm > 0) hogwild_on_one_row();
     }
     std::printf("\n%s\n", report_.all_agree() ? "All agree." : "Not all agree.");
     return report_.all_agree();
@@ -532,6 +548,29 @@ class Check {
     report_.section("hogwild, all posts at once, plain gradient descent");
     report_.compare("impossible violators", impossible, std::vector<std::uint32_t>(problem_.pairs()));
     report_.compare("table", table.values(), expected, problem_.dim, {0, (most + 4) * kHalfUnit * largest});
+  }
+
+  // All posts at once have the same positive, of length max_norm, and each makes it longer: it is cut to
+  // about max_norm, once, whatever the schedule.
+  void hogwild_on_one_row() {
+    const Problem problem = with_one_positive(problem_, options_.max_norm);
+    const DeviceBatch batch(problem, weights_);
+    const DeviceTable table(problem, bfloat16_);
+    WarpConfig config = config_;
+    config.margin = 1e6F;  // the first try finds a violator
+    cuda::WarpSearch search = batch.search(config);
+    search.table = table.pointers(options_.optimizer);
+    search.hogwild = true;
+    search.optimizer = {options_.optimizer, kLearningRate, options_.max_norm};
+    require(cuda::warp_search(search, shape_, nullptr), "hogwild, all posts on one row");
+    finish("hogwild, all posts on one row");
+
+    double squares = 0;
+    for (const float x : table.values(0, problem.dim)) squares += double{x} * double{x};
+    report_.section("hogwild, all posts on one row");
+    report_.compare("tries", batch.tries.values(), std::vector<std::uint32_t>(problem.posts, 1));
+    report_.compare("length of the row", std::vector<float>{static_cast<float>(std::sqrt(squares))},
+                    std::vector<float>{options_.max_norm}, 1, {0.1});
   }
 
   Options options_;

@@ -8,12 +8,11 @@
 
 namespace tagspace::kernels::cuda {
 
-// kLive: other threads may write what is read, during the launch: neither a multiprocessor's own cache nor
-// the compiler may answer from what it saw before. Else the read-only path.
+// kLive: other threads may write what is read, during the launch. Else the read-only path.
 template <bool kLive, typename V>
 __device__ __forceinline__ V read(const V* source) {
   if constexpr (kLive) {
-    return __ldcg(source);
+    return load_relaxed(source);
   } else {
     return __ldg(source);
   }

@@ -25,13 +25,14 @@
 //
 // Memory. Read for each try: the row, once, in order, 64 bytes (bfloat16: 32) at a time, four loads in flight
 // a lane; rows are at random places, so that the table's size does not matter beyond the L2 cache. The post
-// vector is read once, into shared memory, where the quads of a
-// group read the same address, and an eighth of the warp's 16-byte reads, one group of 8 lanes, all banks.
-// (Registers for it would leave room for fewer warps.) Per pair, rows of the positive and the violator are
-// read once more for the gradient, soon after the search and thus from a cache. Written: the pair's result by
-// lane 0, the post's gradient, and under hogwild the two rows and their sums, 16 bytes a lane of each at a
-// time. A dim that 4 does not divide has rows that are not aligned to 16 bytes, and is read 4 (2) bytes at a
-// time. Row offsets have 64 bits.
+// vector is read once, into shared memory. Reads of 16 bytes are served for a quarter of a warp at a time,
+// two quads of one group, which read the same 64 bytes: without bank conflicts. (Registers for it would leave
+// room for fewer warps.) Per pair, rows of the positive and the violator are read once more for the gradient,
+// soon after the search and thus from a cache. Written: the pair's result by lane 0, the post's gradient, and
+// under hogwild the two rows and their sums, 16 bytes a lane of each at a time. With max_norm each of the two
+// rows is then read once more, in the post vector's place, and one that is too long a second time before it
+// is written; the post vector comes back from a cache. A dim that 4 does not divide has rows that are not
+// aligned to 16 bytes, and is read 4 (2) bytes at a time. Row offsets have 64 bits.
 //
 // Why it is deterministic without hogwild. The table stands still during the launch. All that is written
 // belongs to a post, and one group owns the post: there are no atomics. Each element of the post's gradient
@@ -58,6 +59,7 @@ constexpr unsigned kBatch = 4;              // loads in flight a lane
 constexpr unsigned kMaxTries = 32 / kQuad;  // scored at once
 constexpr unsigned kMaxWarps = 8;
 constexpr std::size_t kSharedLimit = 48 * 1024;
+constexpr int kMostCopies = 8;  // of a row that is to be cut, until there is one of a single moment
 constexpr std::uint32_t kMostTries = 1U << 29;  // so that the draws are counted in 32 bits
 
 // Blocks of kMaxWarps warps that a multiprocessor shall hold, as many as registers allow without spilling
@@ -223,37 +225,54 @@ __device__ __forceinline__ void apply(const Optimizer& optimizer, Bfloat16* row,
   for (unsigned j = 0; j < 4; ++j) {
     if (j >= count) continue;
     const float moved = __fsub_rn(read_element<true>(row + i + j), moves[j]);
-    __stcg(reinterpret_cast<unsigned short*>(row + i + j), round_at_random(moved, random.word[j]).bits);
+    store_relaxed(reinterpret_cast<unsigned short*>(row + i + j),
+                  round_at_random(moved, random.word[j]).bits);
   }
 }
 
-__device__ __forceinline__ void write_element(float* target, float value, std::uint32_t /*random*/) {
-  __stcg(target, value);
+// Writes `value` in the place of `old`, if that is still there.
+__device__ __forceinline__ void replace(float* target, float old, float value, std::uint32_t /*random*/) {
+  atomicCAS(reinterpret_cast<unsigned*>(target), __float_as_uint(old), __float_as_uint(value));
 }
-__device__ __forceinline__ void write_element(Bfloat16* target, float value, std::uint32_t random) {
-  __stcg(reinterpret_cast<unsigned short*>(target), round_at_random(value, random).bits);
+__device__ __forceinline__ void replace(Bfloat16* target, float old, float value, std::uint32_t random) {
+  atomicCAS(reinterpret_cast<unsigned short*>(target), round_to_nearest(old).bits,
+            round_at_random(value, random).bits);
 }
 
-// Cuts a row that is too long, by the lanes of a group together.
+// Cuts a row that is too long, by the lanes of a group together; `copy` [dim], of the group's own, is
+// overwritten.
+//
+// Groups that have made a row longer at the same time see it too long at the same time, and one of them alone
+// may cut it: else the cuts would multiply. So the row is copied, found to be still as the copy, and an
+// element is cut if it is still the copy's; one that another group has changed meanwhile is that group's to
+// cut. A row that changes again and again is left to those that change it.
 template <typename T>
-__device__ __forceinline__ void limit_norm(T* row, unsigned dim, float max_norm, unsigned lane,
+__device__ __forceinline__ void limit_norm(T* row, float* copy, unsigned dim, float max_norm, unsigned lane,
                                            unsigned lanes, unsigned mask, const RoundingSource& rounding,
                                            std::uint32_t item) {
-  float squared_norm = 0;
-  for (unsigned i = lane; i < dim; i += lanes) {
-    const float x = read_element<true>(row + i);
-    squared_norm = __fadd_rn(squared_norm, __fmul_rn(x, x));
-  }
-  for (unsigned other = lanes / 2; other > 0; other /= 2) {
-    squared_norm = __fadd_rn(squared_norm, __shfl_xor_sync(mask, squared_norm, static_cast<int>(other)));
-  }
-  const float norm = __fsqrt_rn(squared_norm);
-  if (!(norm > max_norm)) return;
-  const float factor = __fdiv_rn(max_norm, norm);
-  for (unsigned i = lane; i < dim; i += lanes) {
-    // A block of random words of its own for each element, beyond those of the step itself.
-    const std::uint32_t random = sizeof(T) == 2 ? rounding_words(rounding, item, dim + i).word[0] : 0;
-    write_element(row + i, __fmul_rn(read_element<true>(row + i), factor), random);
+#pragma unroll 1
+  for (int attempt = 0; attempt < kMostCopies; ++attempt) {
+    float squared_norm = 0;
+    for (unsigned i = lane; i < dim; i += lanes) {
+      const float x = read_element<true>(row + i);
+      copy[i] = x;
+      squared_norm = __fadd_rn(squared_norm, __fmul_rn(x, x));
+    }
+    for (unsigned other = lanes / 2; other > 0; other /= 2) {
+      squared_norm = __fadd_rn(squared_norm, __shfl_xor_sync(mask, squared_norm, static_cast<int>(other)));
+    }
+    const float norm = __fsqrt_rn(squared_norm);
+    if (!(norm > max_norm)) return;
+    bool changed = false;
+    for (unsigned i = lane; i < dim; i += lanes) changed |= read_element<true>(row + i) != copy[i];
+    if (__any_sync(mask, changed) != 0) continue;
+    const float factor = __fdiv_rn(max_norm, norm);
+    for (unsigned i = lane; i < dim; i += lanes) {
+      // A block of random words of its own for each element, beyond those of the step itself.
+      const std::uint32_t random = sizeof(T) == 2 ? rounding_words(rounding, item, dim + i).word[0] : 0;
+      replace(row + i, copy[i], __fmul_rn(copy[i], factor), random);
+    }
+    return;
   }
 }
 
@@ -285,9 +304,12 @@ __global__ void __launch_bounds__(kMaxWarps * 32, kMinBlocks<kCosine, kAligned>)
   const float* const p = batch.post_vectors + std::size_t{post} * dim;
   TAGSPACE_DYNAMIC_SHARED(float, shared);
   float* const vector = shared + group * padded(dim);
+  const auto share_post = [&] {
 #pragma unroll 1
-  for (unsigned i = lane; i < padded(dim); i += lanes) vector[i] = i < dim ? __ldg(p + i) : 0.0F;
-  __syncwarp(mask);
+    for (unsigned i = lane; i < padded(dim); i += lanes) vector[i] = i < dim ? __ldg(p + i) : 0.0F;
+    __syncwarp(mask);
+  };
+  share_post();
   T* const table = values_of<T>(search.table);
   const auto score = [&](const auto* row, bool active, float post_inverse) {
     using Row = std::remove_const_t<std::remove_pointer_t<decltype(row)>>;
@@ -409,9 +431,13 @@ __global__ void __launch_bounds__(kMaxWarps * 32, kMinBlocks<kCosine, kAligned>)
         // memory.
         __syncwarp(mask);
         if (search.optimizer.max_norm > 0) {
-          limit_norm(positive, dim, search.optimizer.max_norm, lane, lanes, mask, rounding, update);
-          limit_norm(negative, dim, search.optimizer.max_norm, lane, lanes, mask, rounding, update + 1);
-          __syncwarp(mask);
+          // In the place of the post vector, which comes back afterwards.
+#pragma unroll 1
+          for (std::uint32_t which = 0; which < 2; ++which) {
+            limit_norm(which == 0 ? positive : negative, vector, dim, search.optimizer.max_norm, lane, lanes,
+                       mask, rounding, update + which);
+          }
+          share_post();
         }
       }
     }

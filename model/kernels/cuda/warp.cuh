@@ -38,7 +38,10 @@ struct WarpSearch {
   // hogwild: each pair changes its two rows as soon as it has them, one after the other, while others read
   // and change them (Recht, Re, Wright, Niu, "Hogwild!", NIPS 2011). One launch does everything; the result
   // depends on the schedule. Additions to float32 tables are atomic, so that none is lost; those to bfloat16
-  // tables may be.
+  // tables may be. With max_norm a pair then cuts each of its rows, but no element that another has changed
+  // since it was measured: no addition is lost to a cut, and a row that many pairs make longer at once is
+  // cut once. It may be left a little longer than max_norm if others change it all the time; the next pair
+  // that it belongs to cuts it.
   bool hogwild = false;
   Optimizer optimizer;
 };
@@ -49,11 +52,12 @@ struct WarpShape {
   unsigned warps = 4;   // to a block: 1 to 8
 };
 
-// A shape for posts that need about `mean_tries` tries a pair, as the last batches did.
+// A shape for posts that need about `mean_tries` tries a pair, as the last batches did. There is one for each
+// dim up to 12288.
 WarpShape warp_shape(std::uint32_t dim, float mean_tries);
 
 // Enqueues the search on `stream`. Returns a cudaError_t: cudaErrorInvalidValue for a shape that cannot be,
-// or needs more than 48 KiB of shared memory a block, which no shape of warp_shape() does.
+// or needs more than 48 KiB of shared memory a block, which no shape of warp_shape() up to dim 12288 does.
 int warp_search(const WarpSearch& search, const WarpShape& shape, CUstream_st* stream);
 
 }  // namespace tagspace::kernels::cuda
