@@ -244,7 +244,7 @@ TEST_F(WarpKernelTest, TheLargestDimsAndEveryBlockSize) {
 }
 
 TEST_F(WarpKernelTest, ShapesThatAreChosenAreShapesThatCanBe) {
-  for (std::uint32_t dim = 1; dim <= 1024; dim += dim < 20 ? 1 : 67) {
+  for (std::uint32_t dim = 1; dim <= 8192; dim += dim < 20 ? 1 : dim < 1024 ? 67 : 1024 - dim % 1024) {
     for (const float tries : {1.0F, 5.0F, 500.0F}) {
       const auto shape = cuda::warp_shape(dim, tries);
       const Problem problem(2, dim, 4, dim, [](std::uint32_t) { return 1U; });

@@ -91,7 +91,7 @@ std::vector<Option> all_options() {
   return {
       whole_number("--posts", "posts of the problem", 1U, 1'000'000U, &Options::posts),
       whole_number("--hashtags", "rows of the hashtag table", 2U, 100'000'000U, &Options::hashtags),
-      whole_number("--dim", "elements of a vector", 1U, 1024U, &Options::dim),
+      whole_number("--dim", "elements of a vector", 1U, 8192U, &Options::dim),
       whole_number("--tries", "most tries for a pair", 1U, 1'000'000U, &Options::tries),
       choice<Score>("--score", "how a post and a hashtag are compared",
                     {{"dot", Score::dot}, {"cosine", Score::cosine}}, &Options::score),

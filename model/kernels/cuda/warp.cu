@@ -497,8 +497,9 @@ WarpShape warp_shape(std::uint32_t dim, float mean_tries) {
   WarpShape shape;
   // Of the tries that are scored at once, those beyond the first violator are in vain.
   shape.lanes = mean_tries < 3 ? 8 : mean_tries < 8 ? 16 : 32;
-  const std::size_t warp_bytes = std::size_t{32} / shape.lanes * padded(dim) * sizeof(float);
-  while (shape.warps > 1 && shape.warps * warp_bytes > kSharedLimit) shape.warps /= 2;
+  const auto warp_bytes = [&] { return std::size_t{32} / shape.lanes * padded(dim) * sizeof(float); };
+  while (shape.lanes < 32 && warp_bytes() > kSharedLimit) shape.lanes *= 2;
+  while (shape.warps > 1 && shape.warps * warp_bytes() > kSharedLimit) shape.warps /= 2;
   return shape;
 }
 
