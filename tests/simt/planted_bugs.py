@@ -11,7 +11,7 @@ import sys
 from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-FILES = ("encoder.cu", "memory.cuh", "row_update.cu", "warp.cu")
+FILES = ("encoder.cu", "memory.cuh", "row_sort.cu", "row_update.cu", "warp.cu")
 FOLDER = "model/kernels/cuda"
 
 
@@ -35,6 +35,7 @@ SEARCH_UNALIGNED = "*EqualsTheReferenceTryForTry/Dim3"
 SEQUENTIAL = "*.HogwildOnePairAfterTheOther*"
 HOT_ROW = "*.HogwildCutsAHotRow*"
 ANY_ORDER = "*.HogwildInAnyOrder*"
+SORT = "RowSort.*"
 ROWS = "RowUpdateKernel.EqualsTheReference"
 CONVOLUTION = "*.TheConvolutionForwardsAndBackwards"
 TOTALS = "*.TotalsOfManyPairs"
@@ -91,6 +92,11 @@ BUGS = (
     Bug("hogwild_adagrad_without_the_new_square", "plain", "expected.table", SEQUENTIAL, "warp.cu",
         "const float sum = __fadd_rn(before[j], __fmul_rn(gradient[j], gradient[j]));",
         "__fadd_rn(before[j], __fmul_rn(gradient[j], gradient[j]))", "before[j]"),
+    Bug("a_sort_over_too_few_bits", "plain", "expected_(rows|order)", SORT, "row_sort.cu",
+        "0, bits_of(table_rows), stream", "bits_of(table_rows)", "bits_of(table_rows - 1)"),
+    Bug("numbers_counted_in_one_block", "plain", "expected_order", SORT, "row_sort.cu",
+        "const std::uint32_t i = blockIdx.x * kThreads + threadIdx.x;", "blockIdx.x * kThreads + threadIdx.x",
+        "threadIdx.x"),
     Bug("the_order_of_the_batch_is_ignored", "plain", "expected_sums", ROWS, "row_update.cu",
         "update.order[at + lane]", "update.order[at + lane]", "at + lane"),
     Bug("adagrad_without_the_new_square", "plain", "actual", ROWS, "row_update.cu",
@@ -113,6 +119,8 @@ BUGS = (
     Bug("shared_memory_without_padding", "address", OVERFLOW, SEARCH_UNALIGNED, "warp.cu",
         "const std::size_t shared_bytes = groups * padded(static_cast<unsigned>(search.batch.dim)) * sizeof(float);",
         "padded(static_cast<unsigned>(search.batch.dim))", "search.batch.dim"),
+    Bug("a_sort_that_takes_the_numbers_memory_too", "address", OVERFLOW, SORT, "row_sort.cu",
+        "scratch == nullptr ? 0 : scratch_bytes - numbers_bytes;", "scratch_bytes - numbers_bytes", "scratch_bytes"),
     Bug("the_weight_of_one_try_more", "address", OVERFLOW, "*EqualsTheReferenceTryForTry/Dim1", "warp.cu",
         "const float weight = config.weight_of_tries[tries - 1];", "config.weight_of_tries[tries - 1]",
         "config.weight_of_tries[tries]"),

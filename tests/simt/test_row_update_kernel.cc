@@ -279,5 +279,42 @@ TEST(RowUpdateKernel, RefusesWhatCannotBe) {
   EXPECT_EQ(cuda::update_rows(update, 4, nullptr), invalid);
 }
 
+// Stable, kNoRow last, whatever the number of rows: also where it, or the last row, is all ones in the bits
+// that are looked at.
+TEST(RowSort, IsStableAndPutsWhatIsNoRowLast) {
+  std::mt19937_64 engine(4);
+  for (const std::uint32_t table_rows : {1U, 2U, 3U, 255U, 256U, 257U, 65536U, 100'000U, 0xFFFFFFFEU}) {
+    for (const std::uint32_t count : {0U, 1U, 2U, 255U, 256U, 257U, 3000U}) {
+      std::vector<std::uint32_t> rows(count);
+      for (auto& row : rows) {
+        const auto kind = engine() % 4;
+        row = kind == 0   ? kNoRow
+              : kind == 1 ? table_rows - 1
+                          : static_cast<std::uint32_t>(engine() % table_rows);
+      }
+      std::vector<std::uint32_t> expected_order(count);
+      for (std::uint32_t i = 0; i < count; ++i) expected_order[i] = i;
+      std::stable_sort(expected_order.begin(), expected_order.end(),
+                       [&](auto a, auto b) { return rows[a] < rows[b]; });
+      std::vector<std::uint32_t> expected_rows(count);
+      std::transform(expected_order.begin(), expected_order.end(), expected_rows.begin(),
+                     [&](auto i) { return rows[i]; });
+
+      std::vector<std::uint32_t> sorted(count);
+      std::vector<std::uint32_t> order(count);
+      std::size_t bytes = 0;
+      ASSERT_EQ(cuda::sort_by_row(rows.data(), count, table_rows, sorted.data(), order.data(), nullptr, bytes,
+                                  nullptr),
+                0);
+      std::vector<std::uint64_t> scratch((bytes + 7) / 8);
+      ASSERT_EQ(cuda::sort_by_row(rows.data(), count, table_rows, sorted.data(), order.data(), scratch.data(),
+                                  bytes, nullptr),
+                0);
+      ASSERT_EQ(sorted, expected_rows) << table_rows << " rows, " << count << " contributions";
+      ASSERT_EQ(order, expected_order) << table_rows << " rows, " << count << " contributions";
+    }
+  }
+}
+
 }  // namespace
 }  // namespace tagspace::kernels
