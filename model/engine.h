@@ -42,6 +42,10 @@ class Engine {
 // A number below this out of 65536 is dropped.
 [[nodiscard]] std::uint32_t drop_limit(float rate);
 
+// Called where a c10::Error was caught: throws it again as an Error, the GPU's memory being used up among
+// them.
+[[noreturn]] void throw_as_error();
+
 // Error for a sum of losses that is not finite; `when`: the words before the step's number, as in "step" 17.
 [[noreturn]] void fail_of_divergence(const char* when, std::uint64_t step);
 

@@ -145,12 +145,8 @@ class GpuEngine final : public Engine {
       const c10::DeviceGuard guard(device_);
       if (on_gpu()) check(cuda::select_device(static_cast<std::uint32_t>(device_.index())));
       return body();
-    } catch (const c10::OutOfMemoryError&) {
-      throw Error(
-          "the GPU's memory is used up: lower training.batch_size or encoder.dim, or keep the tables in half "
-          "of it with training.table_format");
-    } catch (const c10::Error& error) {
-      throw Error(std::string("LibTorch reports: ") + error.what_without_backtrace());
+    } catch (const c10::Error&) {
+      throw_as_error();
     }
   }
 

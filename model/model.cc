@@ -1,13 +1,11 @@
 #include "model/model.h"
 
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/from_blob.h>
-#include <algorithm>
+#include <c10/util/Exception.h>
 #include <cmath>
 #include <stdexcept>
 
 #include "base/error.h"
-#include "model/checkpoint.h"
 #include "model/engine.h"
 
 #ifdef TAGSPACE_HAS_CUDA
@@ -23,6 +21,16 @@ void normalize(float* vector, std::size_t dim) {
   if (squared_norm == 0) return;
   const float factor = 1 / std::sqrt(squared_norm);
   for (std::size_t i = 0; i < dim; ++i) vector[i] *= factor;
+}
+
+// Runs `body`; LibTorch's errors become messages.
+template <typename Body>
+auto with_errors(const Body& body) -> decltype(body()) {
+  try {
+    return body();
+  } catch (const c10::Error&) {
+    throw_as_error();
+  }
 }
 
 at::Device torch_device(const Device& device) {
@@ -85,7 +93,8 @@ struct Model::Implementation {
   std::unique_ptr<Engine> engine;
 };
 
-Model::Model(const ModelConfig& config) : implementation_(std::make_unique<Implementation>(config)) {}
+Model::Model(const ModelConfig& config)
+    : implementation_(with_errors([&] { return std::make_unique<Implementation>(config); })) {}
 Model::~Model() = default;
 Model::Model(Model&&) noexcept = default;
 Model& Model::operator=(Model&&) noexcept = default;
@@ -105,7 +114,9 @@ NegativesType Model::choose_negatives(double mean_tries) {
   return static_cast<NegativesType>(chosen);
 }
 
-void Model::reset_optimizer() { implementation_->parameters.reset_optimizer(); }
+void Model::reset_optimizer() {
+  with_errors([&] { implementation_->parameters.reset_optimizer(); });
+}
 
 void Model::encode(const PackedBatch& batch, bool as_bag, float* post_vectors) const {
   implementation_->engine->encode(batch, as_bag, post_vectors);
@@ -114,54 +125,18 @@ void Model::encode(const PackedBatch& batch, bool as_bag, float* post_vectors) c
 }
 
 std::vector<float> Model::hashtag_vectors() const {
-  return implementation_->vectors_of(implementation_->parameters.hashtags);
+  return with_errors([&] { return implementation_->vectors_of(implementation_->parameters.hashtags); });
 }
 std::vector<float> Model::word_vectors() const {
-  return implementation_->vectors_of(implementation_->parameters.words);
+  return with_errors([&] { return implementation_->vectors_of(implementation_->parameters.words); });
 }
 
 void Model::save(const std::filesystem::path& path, const std::string& state, bool optimizer) const {
-  std::vector<NamedArray> arrays;
-  std::vector<at::Tensor>
-      copies;  // what the arrays point to; the tensors themselves where they are on the CPU
-  const auto add = [&](const std::string& name, const at::Tensor& tensor) {
-    const auto sizes = tensor.sizes();
-    copies.push_back(tensor.to(at::kCPU, at::kFloat));
-    arrays.push_back({name, {sizes.begin(), sizes.end()}, copies.back().const_data_ptr<float>()});
-  };
-  for (const auto* parameter : implementation_->parameters.all()) {
-    add(parameter->name, parameter->value);
-    if (optimizer && parameter->sums.defined())
-      add(std::string("adagrad.") + parameter->name, parameter->sums);
-  }
-  write_checkpoint(path, arrays, state);
+  with_errors([&] { implementation_->parameters.save(path, state, optimizer); });
 }
 
 std::string Model::load(const std::filesystem::path& path, bool optimizer) {
-  const CheckpointFile file(path);
-  const auto copy = [&](const std::string& name, const at::Tensor& target) {
-    const auto* array = file.find(name);
-    if (array == nullptr) throw Error("'" + path.string() + "' has no array '" + name + "'");
-    const auto sizes = target.sizes();
-    if (!std::equal(sizes.begin(), sizes.end(), array->shape.begin(), array->shape.end())) {
-      const auto text = [](const auto& shape) {
-        std::string result;
-        for (const auto extent : shape) result += (result.empty() ? "" : " x ") + std::to_string(extent);
-        return result;
-      };
-      throw Error("'" + path.string() + "' does not belong to this model: '" + name + "' is " +
-                  text(array->shape) + ", and should be " + text(sizes));
-    }
-    // Only read from.
-    auto* const data = const_cast<float*>(array->data);  // NOLINT(cppcoreguidelines-pro-type-const-cast)
-    target.copy_(at::from_blob(data, sizes, at::kFloat));
-  };
-  for (const auto* parameter : implementation_->parameters.all()) {
-    copy(parameter->name, parameter->value);
-    if (optimizer && parameter->sums.defined())
-      copy(std::string("adagrad.") + parameter->name, parameter->sums);
-  }
-  return file.text();
+  return with_errors([&] { return implementation_->parameters.load(path, optimizer); });
 }
 
 }  // namespace tagspace

@@ -4,10 +4,15 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/from_blob.h>
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <stdexcept>
 #include <sys/mman.h>
+
+#include "base/error.h"
+#include "model/checkpoint.h"
 
 namespace tagspace {
 
@@ -75,6 +80,50 @@ void Parameters::reset_optimizer() {
 std::vector<Parameter*> Parameters::all() {
   if (!is_cnn_) return {&words, &hashtags};
   return {&words, &hashtags, &convolution, &bias, &linear, &linear_bias};
+}
+
+void Parameters::save(const std::filesystem::path& path, const std::string& state, bool optimizer) {
+  std::vector<NamedArray> arrays;
+  std::vector<at::Tensor>
+      copies;  // what the arrays point to; the tensors themselves where they are on the CPU
+  const auto add = [&](const std::string& name, const at::Tensor& tensor) {
+    const auto sizes = tensor.sizes();
+    copies.push_back(tensor.to(at::kCPU, at::kFloat));
+    arrays.push_back({name, {sizes.begin(), sizes.end()}, copies.back().const_data_ptr<float>()});
+  };
+  for (const auto* parameter : all()) {
+    add(parameter->name, parameter->value);
+    if (optimizer && parameter->sums.defined())
+      add(std::string("adagrad.") + parameter->name, parameter->sums);
+  }
+  write_checkpoint(path, arrays, state);
+}
+
+std::string Parameters::load(const std::filesystem::path& path, bool optimizer) {
+  const CheckpointFile file(path);
+  const auto copy = [&](const std::string& name, const at::Tensor& target) {
+    const auto* array = file.find(name);
+    if (array == nullptr) throw Error("'" + path.string() + "' has no array '" + name + "'");
+    const auto sizes = target.sizes();
+    if (!std::equal(sizes.begin(), sizes.end(), array->shape.begin(), array->shape.end())) {
+      const auto text = [](const auto& shape) {
+        std::string result;
+        for (const auto extent : shape) result += (result.empty() ? "" : " x ") + std::to_string(extent);
+        return result;
+      };
+      throw Error("'" + path.string() + "' does not belong to this model: '" + name + "' is " +
+                  text(array->shape) + ", and should be " + text(sizes));
+    }
+    // Only read from.
+    auto* const data = const_cast<float*>(array->data);  // NOLINT(cppcoreguidelines-pro-type-const-cast)
+    target.copy_(at::from_blob(data, sizes, at::kFloat));
+  };
+  for (const auto* parameter : all()) {
+    copy(parameter->name, parameter->value);
+    if (optimizer && parameter->sums.defined())
+      copy(std::string("adagrad.") + parameter->name, parameter->sums);
+  }
+  return file.text();
 }
 
 }  // namespace tagspace

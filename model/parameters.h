@@ -3,6 +3,8 @@
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
+#include <filesystem>
+#include <string>
 #include <vector>
 
 #include "model/model.h"
@@ -24,6 +26,10 @@ struct Parameters {
 
   // Those that the encoder has.
   [[nodiscard]] std::vector<Parameter*> all();
+
+  // As Model's. A checkpoint is in float32, and does not tell on which device it was written.
+  void save(const std::filesystem::path& path, const std::string& state, bool optimizer);
+  std::string load(const std::filesystem::path& path, bool optimizer);
 
   Parameter words{"words", {}, {}};                     // [vocab_size, dim]
   Parameter hashtags{"hashtags", {}, {}};               // [hashtags, dim]

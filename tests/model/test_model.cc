@@ -67,6 +67,21 @@ class Files : public testing::Test {
 };
 using ModelTest = Files;
 
+TEST(ModelMemory, ThatIsNotThereIsAnErrorForPeople) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers end the program where memory is not there";
+#endif
+  ModelConfig config = small(EncoderType::bag);
+  config.vocab_size = ~std::uint32_t{0};
+  config.dim = 8192;  // 128 TiB, more than there are addresses
+  try {
+    const Model model(config);
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(std::string(error.what()).find("LibTorch reports: "), 0U) << error.what();
+  }
+}
+
 TEST_F(ModelTest, LearnsTopicsWithEveryEncoderScoreWeightAndOptimizer) {
   for (const auto encoder : {EncoderType::bag, EncoderType::cnn}) {
     for (const auto score : {ScoreType::dot, ScoreType::cosine}) {
