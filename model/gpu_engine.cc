@@ -89,7 +89,7 @@ struct DeviceBatch {
   std::vector<std::uint32_t> host_offsets;         // [posts + 1] of the tokens
 };
 
-// Posts [first, first + count) of a batch, whose products are alive at the same time.
+// Posts [first, first + count) of a batch, whose windows and products are alive at the same time.
 struct Piece {
   std::uint32_t first = 0;
   std::uint32_t count = 0;
@@ -330,9 +330,9 @@ class GpuEngine final : public Engine {
     return words;
   }
 
-  // Whole posts, as many as kGpuPieceBytes of products allow, at least one.
+  // Whole posts, as many as gpu_piece_tokens() allows, at least one.
   [[nodiscard]] std::vector<Piece> pieces_of(const DeviceBatch& batch) const {
-    const std::size_t most = std::max<std::size_t>(1, kGpuPieceBytes / sizeof(float) / config_.filters);
+    const std::uint64_t most = gpu_piece_tokens(config_);
     std::vector<Piece> pieces;
     const auto& offsets = batch.host_offsets;
     for (std::uint32_t first = 0; first < batch.posts;) {

@@ -5,7 +5,15 @@
 
 namespace tagspace {
 
-GpuMemory estimate_gpu_memory(const ModelConfig& config, std::uint64_t posts, std::uint64_t tokens) {
+std::uint64_t gpu_piece_tokens(const ModelConfig& config) {
+  constexpr std::uint64_t kFloats = (std::uint64_t{32} << 20) / 4;
+  const std::uint64_t of_a_token =
+      std::max<std::uint64_t>(config.filters, std::uint64_t{config.window} * config.dim);
+  return std::max<std::uint64_t>(1, kFloats / of_a_token);
+}
+
+GpuMemory estimate_gpu_memory(const ModelConfig& config, std::uint64_t posts, std::uint64_t tokens,
+                              std::uint64_t longest_post) {
   constexpr std::uint64_t kFloat = 4;
   const std::uint64_t dim = config.dim;
   const std::uint64_t filters = config.encoder == EncoderType::cnn ? config.filters : 0;
@@ -23,17 +31,18 @@ GpuMemory estimate_gpu_memory(const ModelConfig& config, std::uint64_t posts, st
   values += tokens + 6 * posts + 2 * posts * dim;  // words; positives to scales; vectors and gradients
   values += 8 * contributions + 2 * posts;         // rows to order, selves; the sort's own memory
   if (filters > 0) {
-    const std::uint64_t piece = std::min<std::uint64_t>(tokens, kGpuPieceBytes / kFloat / filters);
+    const std::uint64_t piece = std::min(tokens, std::max(gpu_piece_tokens(config), longest_post));
     values += 4 * posts * filters + piece * (width + filters) + tokens * dim + dense;
   }
   memory.workspace = values * kFloat;
   return memory;
 }
 
-std::uint64_t largest_batch(const ModelConfig& config, double tokens_per_post, std::uint64_t bytes) {
+std::uint64_t largest_batch(const ModelConfig& config, double tokens_per_post, std::uint64_t longest_post,
+                            std::uint64_t bytes) {
   const auto fits = [&](std::uint64_t posts) {
     const auto tokens = static_cast<std::uint64_t>(std::ceil(tokens_per_post * static_cast<double>(posts)));
-    const GpuMemory memory = estimate_gpu_memory(config, posts, tokens);
+    const GpuMemory memory = estimate_gpu_memory(config, posts, tokens, longest_post);
     return memory.parameters + memory.workspace <= bytes;
   };
   std::uint64_t low = 0;

@@ -67,13 +67,13 @@ std::string gibibytes(std::uint64_t bytes) {
 
 // Says what training takes of the GPU's memory; Error if there is not enough.
 void check_memory(const ModelConfig& config, const PreparedData& data, std::uint32_t batch_size,
-                  Reporter& reporter) {
+                  std::uint32_t longest_post, Reporter& reporter) {
   const DeviceProperties gpu = properties_of(config.device);
   const double tokens_per_post = static_cast<double>(data.train->tokens()) /
                                  static_cast<double>(std::max<std::uint64_t>(1, data.train->posts()));
   const auto tokens = static_cast<std::uint64_t>(std::ceil(tokens_per_post * batch_size));
-  const GpuMemory needed = estimate_gpu_memory(config, batch_size, tokens);
-  const std::uint64_t most = largest_batch(config, tokens_per_post, gpu.free_bytes);
+  const GpuMemory needed = estimate_gpu_memory(config, batch_size, tokens, longest_post);
+  const std::uint64_t most = largest_batch(config, tokens_per_post, longest_post, gpu.free_bytes);
   const std::string of_model_and_batch =
       fmt::format("{} for the model and {} for batches of {} posts", gibibytes(needed.parameters),
                   gibibytes(needed.workspace), format_count(batch_size));
@@ -197,7 +197,7 @@ int train(const Arguments& arguments) {
   try {
     if (experiment.model.device.cuda) {
       check_memory(model_config(experiment, *data.tokenizer, data.hashtags, threads), data,
-                   experiment.training.batch_size, reporter);
+                   experiment.training.batch_size, experiment.tokenizer.max_tokens, reporter);
     }
     Training training(experiment, data, *run, reporter, [&] { return stop.arrived(); });
     if (arguments.resume) training.resume();

@@ -1,0 +1,21 @@
+// Whether this machine is one without a GPU, where tests of a GPU are skipped. Where there is a GPU that
+// cannot be used they fail: a broken installation must not look like none.
+#pragma once
+
+#include <dlfcn.h>
+
+#include "model/kernels/cuda/runtime.cuh"
+
+namespace tagspace {
+
+inline bool no_gpu() {
+  constexpr int kStubLibrary = 34;         // cudaErrorStubLibrary
+  constexpr int kInsufficientDriver = 35;  // cudaErrorInsufficientDriver: none, or one that is too old
+  int count = 0;
+  const int error = kernels::cuda::device_count(count);
+  if (error == 0) return count == 0;
+  return error == kStubLibrary ||
+         (error == kInsufficientDriver && dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL) == nullptr);
+}
+
+}  // namespace tagspace
