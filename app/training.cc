@@ -89,6 +89,7 @@ std::string TrainingState::to_json() const {
       {"best", best ? Json(*best) : Json()},
       {"best_epoch", best_epoch},
       {"stale_epochs", stale_epochs},
+      {"on_gpu", on_gpu.value_or(false)},
       {"epoch_seconds", epoch_seconds},
       {"seconds", seconds},
       {"data", data},
@@ -115,6 +116,7 @@ TrainingState TrainingState::from_json(const std::string& text, const std::strin
     if (!json.at("best").is_null()) state.best = json.at("best").get<double>();
     json.at("best_epoch").get_to(state.best_epoch);
     json.at("stale_epochs").get_to(state.stale_epochs);
+    if (json.contains("on_gpu")) state.on_gpu = json.at("on_gpu").get<bool>();
     json.at("epoch_seconds").get_to(state.epoch_seconds);
     json.at("seconds").get_to(state.seconds);
     json.at("data").get_to(state.data);
@@ -143,6 +145,7 @@ Training::Training(const Experiment& experiment, const PreparedData& data, const
     phases_.push_back({"bag", true, experiment.training.bag_epochs});
   phases_.push_back({to_string(experiment.model.encoder), bag, experiment.training.epochs});
   state_.data = fingerprint(data);
+  state_.on_gpu = experiment.model.device.cuda;
 }
 
 void Training::resume() {
@@ -162,6 +165,16 @@ void Training::resume() {
     throw Error("cannot resume: the posts of '" + experiment_.data.train.string() + "' and '" +
                 experiment_.data.valid.string() + "' are not those that the run was trained on");
   }
+  const bool on_gpu = experiment_.model.device.cuda;
+  if (state.on_gpu.value_or(on_gpu) != on_gpu) {
+    const auto name = [](bool gpu) { return gpu ? "a GPU" : "the CPU"; };
+    reporter_.line(
+        fmt::format("warning: the run was trained on {} until now, and the rest will be on {}: its model "
+                    "will differ from "
+                    "the one that it would have become there",
+                    name(!on_gpu), name(on_gpu)));
+  }
+  state.on_gpu = on_gpu;
   state_ = std::move(state);
   if (path_exists(run_.metrics())) metrics_ = first_lines(read_file(run_.metrics()), state_.epochs);
   reporter_.line(

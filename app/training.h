@@ -32,9 +32,10 @@ struct TrainingState {
   std::uint32_t best_epoch = 0;    // the epoch (of all) that reached it
   std::uint32_t stale_epochs = 0;  // epochs since then
 
-  double epoch_seconds = 0;  // steps of this epoch took
-  double seconds = 0;        // training in all
-  std::string data;          // fingerprint of the posts trained and validated on
+  std::optional<bool> on_gpu;  // the device that it was written on; older states do not say
+  double epoch_seconds = 0;    // steps of this epoch took
+  double seconds = 0;          // training in all
+  std::string data;            // fingerprint of the posts trained and validated on
 
   [[nodiscard]] std::string to_json() const;
   // Error, naming `file`, if it is no state.
@@ -48,7 +49,7 @@ class Training {
            std::function<bool()> stop_asked);
 
   // Goes on from last.safetensors, if training came so far as to write one. Error if it belongs to other
-  // posts.
+  // posts. Says so where it was written on another kind of device.
   void resume();
 
   // Trains to the end: true; or until stop_asked, with last.safetensors written: false.

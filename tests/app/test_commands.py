@@ -6,6 +6,7 @@ The program is $TAGSPACE. One class is one CTest test: test_commands.py -v Using
 
 import array
 import contextlib
+import ctypes
 import fcntl
 import json
 import math
@@ -103,7 +104,7 @@ class Workplace(unittest.TestCase):
             "data": {"train": "train.txt", "valid": "valid.txt", "test": "test.txt", "hashtags": {"min_count": 2}},
             "tokenizer": {"type": "word"},
             "encoder": {"type": "bag", "dim": 16},
-            "training": {"epochs": 3, "batch_size": 64},
+            "training": {"epochs": 3, "batch_size": 64, "device": "cpu"},
         }
         for section, values in sections.items():
             experiment.setdefault(section, {}).update(values)
@@ -625,6 +626,20 @@ class Resuming(Workplace):
         self.assert_same_run("short", "long")
         self.assertEqual(json.loads((self.folder / "runs/short/config.json").read_text())["training"]["epochs"], 3)
 
+    def test_another_device_is_told_of(self):
+        self.config("moved", training={"epochs": 1})
+        self.succeed("train", "moved.json")
+        last = self.folder / "runs/moved/last.safetensors"
+        data = last.read_bytes()
+        self.assertEqual(data.count(b'\\"on_gpu\\":false'), 1)
+        warning = r"warning: the run was trained on a GPU until now, and the rest will be on the CPU"
+        for state, warns in ((b'\\"on_gpu\\":false', False), (b'\\"on_gpu\\":true ', True),
+                             (b'\\"not_me\\":false', False)):  # the last as before there was this key
+            last.write_bytes(data.replace(b'\\"on_gpu\\":false', state))
+            said = self.succeed("train", "--resume", "--output", "runs/moved", "--set", "training.epochs=2").stderr.decode()
+            (self.assertRegex if warns else self.assertNotRegex)(said, warning)
+            self.assertFalse(state_of(last)["on_gpu"])
+
     def test_what_cannot_be_resumed_is_refused(self):
         self.config("refused", training={"epochs": 1})
         self.succeed("train", "refused.json")
@@ -821,6 +836,73 @@ class BadInput(Workplace):
         self.fail_with("train", "wild.json", message="finite", alone=False)
         log = (self.folder / "runs/wild/log.txt").read_text()
         self.assertIn("error: ", log.splitlines()[-1])
+
+
+class OnGpu(Workplace):
+    """The program on a GPU, and a run that moves between it and the CPU."""
+
+    @classmethod
+    def setUpClass(cls):
+        # Asked of the driver itself: a GPU that is there, but cannot be used, is no reason to skip.
+        try:
+            driver = ctypes.CDLL("libcuda.so.1")
+        except OSError:
+            raise unittest.SkipTest("no usable GPU: no NVIDIA driver") from None
+        count = ctypes.c_int(0)
+        if driver.cuInit(0) in (34, 100) or (driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value == 0):
+            raise unittest.SkipTest("no usable GPU: no device")
+        super().setUpClass()
+
+    def predictions(self, run, device):
+        texts = "".join(line + "\n" for line in make_posts(200, 77)).encode()
+        lines = self.succeed("predict", run, "--device", device, "--json", "--top", 40, stdin=texts).stdout.splitlines()
+        return [{entry["hashtag"]: entry["score"] for entry in json.loads(line)["hashtags"]} for line in lines]
+
+    def assert_alike(self, some, others, tolerance):
+        self.assertEqual(len(some), len(others))
+        for one, other in zip(some, others):
+            shared = one.keys() & other.keys()
+            self.assertGreater(len(shared), 0.9 * len(one))
+            for name in shared:
+                self.assertLessEqual(abs(one[name] - other[name]), tolerance * (1 + abs(other[name])))
+
+    def recall(self, run, device):
+        done = self.succeed("evaluate", run, "--device", device, "--json", "-")
+        return json.loads(done.stdout)["recall_at_10"]
+
+    def test_trained_on_one_device_used_on_the_other(self):
+        for encoder in ({"type": "bag"}, {"type": "cnn", "filters": 64}):
+            name = "gpu-" + encoder["type"]
+            self.config(name, encoder=encoder, training={"epochs": 4, "batch_size": 32})
+            on = {}
+            for device in ("cuda", "cpu"):
+                run = f"runs/{name}-{device}"
+                done = self.succeed("train", f"{name}.json", "--output", run, "--set", f"training.device={device}")
+                self.assertIn("on cuda:0," if device == "cuda" else "on the CPU,", done.stderr.decode())
+                # Products in TF32 on the one side.
+                self.assert_alike(self.predictions(run, "cuda"), self.predictions(run, "cpu"), 2e-2)
+                on[device] = self.recall(run, device)
+                self.assertAlmostEqual(on[device], self.recall(run, "cuda" if device == "cpu" else "cpu"), delta=0.02)
+            self.assertGreater(on["cuda"], 0.5)
+            self.assertAlmostEqual(on["cuda"], on["cpu"], delta=0.1)
+
+    def test_resumed_on_either_device(self):
+        self.config("gpu-parts", training={"epochs": 2, "device": "cuda", "early_stopping": {"patience": 0}})
+        self.succeed("train", "gpu-parts.json")
+        more = ("train", "--resume", "--output", "runs/gpu-parts", "--set")
+        same = self.succeed(*more, "training.epochs=3").stderr.decode()
+        self.assertNotIn("warning", same)
+        self.succeed("train", "gpu-parts.json", "--output", "runs/gpu-whole", "--set", "training.epochs=3")
+        best = [read_safetensors(self.folder / run / "best.safetensors")[1] for run in ("runs/gpu-parts", "runs/gpu-whole")]
+        self.assertEqual(*best)
+        moved = self.succeed(*more, "training.epochs=4", "--set", "training.device=cpu").stderr.decode()
+        self.assertRegex(moved, "warning: the run was trained on a GPU until now, and the rest will be on the CPU")
+
+    def test_hogwild_and_half_tables(self):
+        self.config("gpu-fast", training={"device": "cuda", "row_updates": "hogwild", "table_format": "bfloat16"},
+                    optimizer={"max_norm": 1})
+        self.succeed("train", "gpu-fast.json")
+        self.assertGreater(self.recall("runs/gpu-fast", "cpu"), 0.5)
 
 
 class FullDisk(Workplace):
