@@ -117,9 +117,20 @@ struct Posts {
   }
 };
 
+// Of each round.
 struct Measured {
-  double seconds = 0;
-  double bytes = 0;
+  std::vector<double> seconds, bytes;
+
+  void add(double seconds_of_round, double bytes_of_round) {
+    seconds.push_back(seconds_of_round);
+    bytes.push_back(bytes_of_round);
+  }
+  // The median of `values`, of an even number of them the upper one.
+  static double median(std::vector<double> values) {
+    const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+    std::nth_element(values.begin(), middle, values.end());
+    return *middle;
+  }
 };
 
 class Benchmark {
@@ -127,7 +138,7 @@ class Benchmark {
   Benchmark(std::uint32_t posts, int rounds) : posts_(posts), rounds_(rounds), peak_(peak_bandwidth()) {}
 
   void run() {
-    std::printf("%u posts a launch, one pair each; mean of %d rounds; ", posts_, rounds_);
+    std::printf("%u posts a launch, one pair each; median of %d rounds; ", posts_, rounds_);
     if (peak_ > 0) {
       std::printf("the device's memory has %.0f GB/s\n\n", peak_ / 1e9);
     } else {
@@ -226,11 +237,14 @@ class Benchmark {
       require(cuda::update_rows(update, kUpdateWarps, nullptr), "the update");
     };
 
-    // A round that is not timed; it says how many tries there are, for the shape.
+    // A round that is not timed, in which kernels are loaded; it says how many tries there are, for the
+    // shape.
     require(cuda::warp_search(search, cuda::warp_shape(size.dim, 10), nullptr), "the search");
     sort_and_update();
     const double mean_tries = sum_of(tries) / posts_;
     const cuda::WarpShape shape = cuda::warp_shape(size.dim, static_cast<float>(mean_tries));
+    search.hogwild = true;
+    require(cuda::warp_search(search, shape, nullptr), "hogwild");
 
     const double row_bytes = static_cast<double>(element_bytes) * size.dim;
     const double vector_bytes = static_cast<double>(sizeof(float)) * size.dim;
@@ -247,28 +261,27 @@ class Benchmark {
       searched.record();
       sort_and_update();
       updated.record();
-      searching.seconds += searched.since(start);
-      updating.seconds += updated.since(searched);
       const double search_bytes = (sum_of(tries) + posts_) * row_bytes + 2.0 * posts_ * vector_bytes;
-      searching.bytes += search_bytes;
+      searching.add(searched.since(start), search_bytes);
       std::vector<std::uint32_t> touched = sorted_rows.values();
       touched.erase(std::lower_bound(touched.begin(), touched.end(), kNoRow), touched.end());
-      updating.bytes += sort_bytes + static_cast<double>(touched.size()) * vector_bytes;
+      double update_bytes = sort_bytes + static_cast<double>(touched.size()) * vector_bytes;
       touched.erase(std::unique(touched.begin(), touched.end()), touched.end());
-      updating.bytes += 2 * static_cast<double>(touched.size()) * (row_bytes + vector_bytes);
+      update_bytes += 2 * static_cast<double>(touched.size()) * (row_bytes + vector_bytes);
+      updating.add(updated.since(searched), update_bytes);
 
       search.batch.step += 1'000'000;
       search.hogwild = true;
       start.record();
       require(cuda::warp_search(search, shape, nullptr), "hogwild");
       searched.record();
-      hogwild.seconds += searched.since(start);
+      const double hogwild_seconds = searched.since(start);
       const std::vector<std::uint32_t> found = violator.values();
       const auto changed = 2.0 * static_cast<double>(std::count_if(found.begin(), found.end(), [](auto row) {
                              return row != kNoViolator;
                            }));
-      hogwild.bytes += (sum_of(tries) + posts_) * row_bytes + 2.0 * posts_ * vector_bytes +
-                       changed * (row_bytes + 2 * vector_bytes);
+      hogwild.add(hogwild_seconds, (sum_of(tries) + posts_) * row_bytes + 2.0 * posts_ * vector_bytes +
+                                       changed * (row_bytes + 2 * vector_bytes));
     }
     print(size, type, mean_tries, "search", searching);
     print(size, type, mean_tries, "sort and update", updating);
@@ -282,9 +295,10 @@ class Benchmark {
 
   void print(const Size& size, const char* type, double mean_tries, const char* kernels,
              const Measured& measured) const {
-    const double rate = measured.bytes / measured.seconds;
+    const double seconds = Measured::median(measured.seconds);
+    const double rate = Measured::median(measured.bytes) / seconds;
     std::printf("%10u %5u  %-9s %7.1f  %-16s %9.3f %12.0f %8.1f", size.rows, size.dim, type, mean_tries,
-                kernels, measured.seconds / rounds_ * 1e3, posts_ * rounds_ / measured.seconds, rate / 1e9);
+                kernels, seconds * 1e3, posts_ / seconds, rate / 1e9);
     if (peak_ > 0) {
       std::printf(" %7.1f%%\n", 100 * rate / peak_);
     } else {
