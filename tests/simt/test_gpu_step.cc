@@ -126,7 +126,7 @@ class GpuStep : public testing::Test {
  protected:
 #ifdef TAGSPACE_ON_GPU
   void SetUp() override {
-    if (no_gpu()) GTEST_SKIP() << "there is no GPU";
+    if (no_gpu()) GTEST_SKIP() << "no usable GPU: no device";
     try {
       (void)find_device("cuda");
     } catch (const Error& error) {

@@ -131,6 +131,7 @@ class Usage(unittest.TestCase):
             ("--table", ("float16",), "it can be float32 or bfloat16"),
             ("--optimizer", ("adam",), "it can be adagrad or sgd"),
             ("--max-norm", ("-1", "nan", "inf", "x"), "not below 0"),
+            ("--fill", ("zero",), "it can be pattern or none"),
             ("--seed", ("-1", "18446744073709551616"), "from 0 to 18446744073709551615"),
         ):
             for value in values:
@@ -146,7 +147,7 @@ class Usage(unittest.TestCase):
         status, out, error = run("--help")
         self.assertEqual((status, error), (0, ""))
         for option in ("posts", "hashtags", "dim", "tries", "score", "rank-weight", "mode", "table", "optimizer",
-                       "max-norm", "seed"):
+                       "max-norm", "seed", "fill"):
             self.assertIn(f"--{option} ", out)
 
 

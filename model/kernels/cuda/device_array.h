@@ -45,19 +45,22 @@ inline void require_device() {
   if (devices == 0) require(cudaErrorNoDevice, "looking for a GPU");
 }
 
+// What an array in device memory holds before anything is written to it: a value that no result has, so that
+// what a kernel does not write shows; or what is there, so that tools can tell that it was never written.
+enum class Fill { pattern, none };
+
 // An array in device memory.
 template <typename T>
 class DeviceArray {
  public:
-  // Of a value that no result has, so that what a kernel does not write shows.
-  explicit DeviceArray(std::size_t size) : size_(size) {
+  explicit DeviceArray(std::size_t size, Fill fill = Fill::pattern) : size_(size) {
     if (size_ == 0) return;
     void* memory = nullptr;
     require(cudaMalloc(&memory, bytes()), "allocating " + std::to_string(bytes()) + " bytes of the GPU");
     data_ = static_cast<T*>(memory);
-    require(cudaMemset(data_, 0xA5, bytes()), "filling memory of the GPU");
+    if (fill == Fill::pattern) require(cudaMemset(data_, 0xA5, bytes()), "filling memory of the GPU");
   }
-  explicit DeviceArray(const std::vector<T>& values) : DeviceArray(values.size()) {
+  explicit DeviceArray(const std::vector<T>& values) : DeviceArray(values.size(), Fill::none) {
     if (size_ == 0) return;
     require(cudaMemcpy(data_, values.data(), bytes(), cudaMemcpyHostToDevice), "copying to the GPU");
   }

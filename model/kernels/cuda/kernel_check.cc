@@ -210,7 +210,7 @@ struct DeviceBatch {
   DeviceArray<std::uint32_t> row, source;
   DeviceArray<float> coefficient, self;
 
-  DeviceBatch(const Problem& problem, const std::vector<float>& weights_of_tries)
+  DeviceBatch(const Problem& problem, const std::vector<float>& weights_of_tries, cuda::Fill fill)
       : posts(problem.posts),
         dim(problem.dim),
         rows(problem.rows),
@@ -220,14 +220,14 @@ struct DeviceBatch {
         own_offsets(problem.own_offsets),
         positives(problem.positives),
         positive_offsets(problem.positive_offsets),
-        violator(problem.pairs()),
-        tries(problem.pairs()),
-        loss(problem.pairs()),
-        post_gradient(problem.vectors.size()),
-        row(2 * problem.pairs()),
-        source(2 * problem.pairs()),
-        coefficient(2 * problem.pairs()),
-        self(2 * problem.pairs()) {}
+        violator(problem.pairs(), fill),
+        tries(problem.pairs(), fill),
+        loss(problem.pairs(), fill),
+        post_gradient(problem.vectors.size(), fill),
+        row(2 * problem.pairs(), fill),
+        source(2 * problem.pairs(), fill),
+        coefficient(2 * problem.pairs(), fill),
+        self(2 * problem.pairs(), fill) {}
 
   [[nodiscard]] cuda::WarpSearch search(const WarpConfig& config) const {
     cuda::WarpSearch search;
@@ -268,6 +268,7 @@ class Check {
   explicit Check(const Options& options)
       : options_(options),
         bfloat16_(options.table == TableType::bfloat16),
+        fill_(options.fill ? cuda::Fill::pattern : cuda::Fill::none),
         problem_(make_problem(options)),
         weights_(rank_weights(options.rank_weight, options.hashtags, options.tries)),
         config_{options.score, kMargin, options.tries, options.seed, weights_.data()},
@@ -316,7 +317,7 @@ class Check {
 
   // The search, then a sort of the contributions by row, then the step on the rows.
   void deterministic() {
-    const DeviceBatch batch(problem_, weights_);
+    const DeviceBatch batch(problem_, weights_, fill_);
     const DeviceTable table(problem_, bfloat16_);
     cuda::WarpSearch search = batch.search(config_);
     search.table = table.pointers(options_.optimizer);
@@ -343,13 +344,13 @@ class Check {
     report_.compare("selves", batch.self.values(), selves);
 
     const auto count = static_cast<std::uint32_t>(rows.size());
-    const DeviceArray<std::uint32_t> sorted_rows(count);
-    const DeviceArray<std::uint32_t> order(count);
+    const DeviceArray<std::uint32_t> sorted_rows(count, fill_);
+    const DeviceArray<std::uint32_t> order(count, fill_);
     std::size_t scratch_bytes = 0;
     require(cuda::sort_by_row(batch.row.data(), count, problem_.rows, sorted_rows.data(), order.data(),
                               nullptr, scratch_bytes, nullptr),
             "asking for the sort's memory");
-    const DeviceArray<char> scratch(scratch_bytes);
+    const DeviceArray<char> scratch(scratch_bytes, fill_);
     require(cuda::sort_by_row(batch.row.data(), count, problem_.rows, sorted_rows.data(), order.data(),
                               scratch.data(), scratch_bytes, nullptr),
             "the sort");
@@ -404,7 +405,7 @@ class Check {
   // All posts at once, but with the learning rate 0: the table stands still, and the results are those of the
   // reference, whatever the schedule. Adagrad's sums do grow, by squares that do not depend on it.
   void hogwild_standing_still() {
-    const DeviceBatch batch(problem_, weights_);
+    const DeviceBatch batch(problem_, weights_, fill_);
     const DeviceTable table(problem_, bfloat16_);
     cuda::WarpSearch search = batch.search(config_);
     search.table = table.pointers(options_.optimizer);
@@ -449,7 +450,7 @@ class Check {
     const bool cuts = options_.max_norm > 0;
     const Problem problem = cuts ? with_a_post_for_each_pair(problem_) : problem_;
     const std::size_t dim = problem.dim;
-    const DeviceBatch batch(problem, weights_);
+    const DeviceBatch batch(problem, weights_, fill_);
     const DeviceTable table(problem, bfloat16_);
     const Optimizer optimizer{options_.optimizer, kLearningRate, options_.max_norm};
     cuda::WarpSearch search = batch.search(config_);
@@ -501,7 +502,7 @@ class Check {
           "\nhogwild, all posts at once: nothing to compare but with --score dot and --table float32\n");
       return;
     }
-    const DeviceBatch batch(problem_, weights_);
+    const DeviceBatch batch(problem_, weights_, fill_);
     const DeviceTable table(problem_, false);
     cuda::WarpSearch search = batch.search(config_);
     search.table = table.pointers(OptimizerKind::sgd);
@@ -554,7 +555,7 @@ class Check {
   // about max_norm, once, whatever the schedule.
   void hogwild_on_one_row() {
     const Problem problem = with_one_positive(problem_, options_.max_norm);
-    const DeviceBatch batch(problem, weights_);
+    const DeviceBatch batch(problem, weights_, fill_);
     const DeviceTable table(problem, bfloat16_);
     WarpConfig config = config_;
     config.margin = 1e6F;  // the first try finds a violator
@@ -575,6 +576,7 @@ class Check {
 
   Options options_;
   bool bfloat16_;
+  cuda::Fill fill_;
   Problem problem_;
   std::vector<float> weights_;
   WarpConfig config_;

@@ -110,6 +110,8 @@ std::vector<Option> all_options() {
       max_norm(),
       whole_number<std::uint64_t>("--seed", "of the problem and of the negatives", 0, ~std::uint64_t{0},
                                   &Options::seed),
+      choice<bool>("--fill", "device memory before a kernel writes to it; none: for initcheck",
+                   {{"pattern", true}, {"none", false}}, &Options::fill),
   };
 }
 

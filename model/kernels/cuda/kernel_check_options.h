@@ -26,6 +26,7 @@ struct Options {
   OptimizerKind optimizer = OptimizerKind::adagrad;
   float max_norm = 0;
   std::uint64_t seed = 1;
+  bool fill = true;  // device memory, before anything is written to it
   bool help = false;
 };
 
