@@ -15,6 +15,7 @@
 namespace tagspace::kernels {
 
 struct ConvolutionKernels;  // simd_convolution.h
+struct ScoringKernels;      // simd_scoring.h
 
 // Pairs whose scores with a tile of the table are computed while it is in the cache.
 constexpr std::uint32_t kPairsAtOnce = 32;
@@ -34,6 +35,7 @@ struct SimdKernels {
   const char* name;  // of the instruction set
   bool (*supported)();
   const ConvolutionKernels* convolution;
+  const ScoringKernels* scoring;
 
   // Posts [begin, end) of the batch. `bits` [kPairsAtOnce, words_of_bits(rows)], for
   // Negatives::exact only.

@@ -179,6 +179,7 @@ bool supported() {
 
 namespace TAGSPACE_ISA {
 extern const ConvolutionKernels convolution_kernels;  // simd_convolution.cc
+extern const ScoringKernels scoring_kernels;  // simd_scoring.cc
 void warp_posts(const WarpConfig& config, const WarpBatch& batch, float gradient_scale,
                 const WarpResult& result, std::size_t begin, std::size_t end,
                 std::uint64_t* bits);  // simd_exact.cc
@@ -189,6 +190,7 @@ extern const SimdKernels simd_kernels;
 const SimdKernels simd_kernels = {TAGSPACE_NAME(TAGSPACE_ISA),
                                   supported,
                                   &convolution_kernels,
+                                  &scoring_kernels,
                                   warp_posts,
                                   bag_posts,
                                   draw_kept,
