@@ -61,29 +61,32 @@ std::vector<std::uint32_t> hashtags_among_words(const Post& post, const HashtagV
   return ids;
 }
 
-void baseline_scores(std::span<const std::uint32_t> first, std::span<float> scores) {
-  // Whole numbers below 2^24, which a float holds exactly: the table has at most 8 million rows.
-  const std::size_t size = scores.size();
-  for (std::size_t id = 0; id < size; ++id) scores[id] = static_cast<float>(size - id);
-  for (const std::uint32_t id : first) scores[id] += static_cast<float>(size);
+std::vector<std::uint32_t> baseline_ranks(std::span<const std::uint32_t> first,
+                                          std::span<const std::uint32_t> own) {
+  std::vector<std::uint32_t> ranks;
+  ranks.reserve(own.size());
+  for (const std::uint32_t id : own) {
+    const auto place = std::lower_bound(first.begin(), first.end(), id);
+    const auto before = static_cast<std::uint32_t>(place - first.begin());
+    const bool is_first = place != first.end() && *place == id;
+    // Behind the table's earlier hashtags, or those of `first`, and the later ones that are first.
+    ranks.push_back(1 + (is_first ? before : id + static_cast<std::uint32_t>(first.size()) - before));
+  }
+  return ranks;
 }
 
 Evaluation::Evaluation(const HashtagVocabulary& hashtags)
     : hashtags_(&hashtags), groups_(frequency_groups(hashtags)) {}
 
 Evaluation::PostResult Evaluation::measure(const Post& post, std::span<const std::uint32_t> own,
-                                           std::span<const float> scores) const {
+                                           std::span<const std::uint32_t> ranks,
+                                           std::uint32_t predicted) const {
   PostResult result;
-  result.model.add(scores, own);
-  std::vector<float> baseline(scores.size());
-  baseline_scores({}, baseline);
-  result.frequency.add(baseline, own);
-  baseline_scores(hashtags_among_words(post, *hashtags_), baseline);
-  result.words.add(baseline, own);
+  result.model.add(ranks);
+  result.frequency.add(baseline_ranks({}, own));
+  result.words.add(baseline_ranks(hashtags_among_words(post, *hashtags_), own));
 
-  const std::vector<std::uint32_t> ranks = ranks_of(scores, own);
   const bool correct = std::find(ranks.begin(), ranks.end(), 1U) != ranks.end();
-  const std::uint32_t predicted = top_k(scores, 1).front().id;
   for (std::size_t i = 0; i < groups_.size(); ++i) {
     const FrequencyGroup& group = groups_[i];
     FrequencyGroup& sums = result.groups[i];

@@ -10,7 +10,7 @@
 
 #include "data_pipeline/corpus.h"
 #include "data_pipeline/posts.h"
-#include "model/model.h"
+#include "model/inference/ranking.h"
 
 namespace tagspace {
 
@@ -34,14 +34,17 @@ struct FrequencyGroup {
 [[nodiscard]] std::vector<std::uint32_t> hashtags_among_words(const Post& post,
                                                               const HashtagVocabulary& hashtags);
 
-// Scores that rank the hashtags `first` before all others and both by frequency; never a tie. [hashtags]
-void baseline_scores(std::span<const std::uint32_t> first, std::span<float> scores);
+// The ranks of the hashtags `own` where the hashtags `first`, ascending, come before all others, and both in
+// the order of the table: by frequency.
+[[nodiscard]] std::vector<std::uint32_t> baseline_ranks(std::span<const std::uint32_t> first,
+                                                        std::span<const std::uint32_t> own);
 
 class Evaluation {
  public:
   explicit Evaluation(const HashtagVocabulary& hashtags);
 
-  // What one post adds; may be computed on any thread.
+  // What one post adds; may be computed on any thread. `own`: the post's hashtags; `ranks`: their ranks, by
+  // the model; `predicted`: the hashtag that it ranks first.
   struct PostResult {
     RankingMetrics model;
     RankingMetrics frequency;
@@ -49,7 +52,7 @@ class Evaluation {
     std::array<FrequencyGroup, 3> groups;  // this post's sums alone
   };
   [[nodiscard]] PostResult measure(const Post& post, std::span<const std::uint32_t> own,
-                                   std::span<const float> scores) const;
+                                   std::span<const std::uint32_t> ranks, std::uint32_t predicted) const;
   void add(const PostResult& result);
 
   [[nodiscard]] std::uint64_t posts() const { return model_.posts; }

@@ -742,6 +742,15 @@ std::optional<std::string> first_difference(const Experiment& theirs, const Expe
   return std::nullopt;
 }
 
+ModelConfig model_config(const Experiment& experiment, const Tokenizer& tokenizer,
+                         const HashtagVocabulary& hashtags, std::uint32_t threads) {
+  ModelConfig config = experiment.model;
+  config.vocab_size = tokenizer.vocab_size();
+  config.hashtags = hashtags.size();
+  config.threads = threads;
+  return config;
+}
+
 void make_paths_absolute(Experiment& experiment) {
   for (const Option& option : experiment_options()) {
     if (option.kind != Option::Kind::path) continue;

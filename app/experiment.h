@@ -120,6 +120,10 @@ void make_paths_absolute(Experiment& experiment);
 [[nodiscard]] nlohmann::ordered_json experiment_schema();
 [[nodiscard]] std::string experiment_reference();
 
+// The experiment's model section, completed by what is known once the data has been read.
+[[nodiscard]] ModelConfig model_config(const Experiment& experiment, const Tokenizer& tokenizer,
+                                       const HashtagVocabulary& hashtags, std::uint32_t threads);
+
 // The words of the file for an enum's value.
 [[nodiscard]] const char* to_string(EncoderType value);
 [[nodiscard]] const char* to_string(ScoreType value);

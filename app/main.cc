@@ -1,4 +1,5 @@
-// The program `tagspace`: see app/commands for what it can do.
+// The programs `tagspace` and tagspace-libtorch: see app/commands for what they can do, and
+// libtorch_program.h for what is which.
 //
 // Exit status: 0, 1 for a failure, 2 for wrong usage; 128 + the signal's number when Ctrl-C or SIGTERM
 // stopped a training. Messages go to stderr, results to stdout.
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "app/commands/command.h"
+#include "app/libtorch_program.h"
 #include "app/output.h"
 #include "app/suggest.h"
 #include "app/version.h"
@@ -71,7 +73,11 @@ int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);
   try {
-    return run(argc, argv);
+    try {
+      return run(argc, argv);
+    } catch (const tagspace::NeedsLibTorch&) {
+      tagspace::become_libtorch_program(argv);
+    }
   } catch (const tagspace::ReaderGone&) {
     return tagspace::kSuccess;
   } catch (const tagspace::Error& error) {

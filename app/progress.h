@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "model/inference/ranking.h"
 #include "model/model.h"
 
 namespace spdlog {

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "data_pipeline/parallel.h"
+#include "model/inference/ranking.h"
 
 namespace tagspace {
 namespace {
@@ -293,7 +294,10 @@ void Training::report_progress(const RecentStatistics& recent) {
 }
 
 std::optional<RankingMetrics> Training::validate() {
-  HashtagScorer scorer(model_, phase().as_bag, threads_);
+  const std::vector<float> table = model_.hashtag_vectors();
+  const std::size_t dim = model_.config().dim;
+  kernels::CpuContext context(threads_);
+  std::vector<float> vectors;  // [posts, dim]
   RankingMetrics sum;
   PackedBatch batch;
   const std::uint64_t posts = data_.valid->posts();
@@ -301,7 +305,10 @@ std::optional<RankingMetrics> Training::validate() {
     data_.valid->append_to(batch, post);
     if (batch.posts() < kPostsAtOnce && post + 1 < posts) continue;
     if (stop_asked_()) return std::nullopt;
-    sum += scorer.measure(batch);
+    vectors.resize(batch.posts() * dim);
+    model_.encode(batch, phase().as_bag, vectors.data());
+    const BatchRanks ranks = rank_hashtags(batch, vectors, table, dim, context);
+    for (std::size_t i = 0; i < batch.posts(); ++i) sum.add(of_post(batch, ranks.ranks, i));
     batch.clear();
   }
   return sum.averages();

@@ -12,6 +12,7 @@
 #include "app/progress.h"
 #include "app/run_folder.h"
 #include "data_pipeline/corpus.h"
+#include "model/inference/ranking.h"
 #include "model/model.h"
 
 namespace tagspace {

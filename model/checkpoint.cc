@@ -53,7 +53,7 @@ void write_checkpoint(const std::filesystem::path& path, std::span<const NamedAr
   file.commit();
 }
 
-CheckpointFile::CheckpointFile(const std::filesystem::path& path) : file_(path) {
+CheckpointFile::CheckpointFile(const std::filesystem::path& path) : path_(path.string()), file_(path) {
   const auto damaged = [&](const std::string& what) {
     return Error("'" + path.string() + "' is not a whole checkpoint: " + what);
   };
@@ -94,11 +94,21 @@ CheckpointFile::CheckpointFile(const std::filesystem::path& path) : file_(path) 
   }
 }
 
-const NamedArray* CheckpointFile::find(const std::string& name) const {
-  for (const auto& array : arrays_) {
-    if (array.name == name) return &array;
+std::span<const float> CheckpointFile::get(const std::string& name,
+                                           const std::vector<std::uint64_t>& shape) const {
+  const auto array = std::find_if(arrays_.begin(), arrays_.end(),
+                                  [&](const NamedArray& candidate) { return candidate.name == name; });
+  if (array == arrays_.end()) throw Error("'" + path_ + "' has no array '" + name + "'");
+  if (array->shape != shape) {
+    const auto text = [](const std::vector<std::uint64_t>& extents) {
+      std::string result;
+      for (const auto extent : extents) result += (result.empty() ? "" : " x ") + std::to_string(extent);
+      return result;
+    };
+    throw Error("'" + path_ + "' does not belong to this model: '" + name + "' is " + text(array->shape) +
+                ", and should be " + text(shape));
   }
-  return nullptr;
+  return {array->data, array->size()};
 }
 
 }  // namespace tagspace

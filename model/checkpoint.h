@@ -40,9 +40,12 @@ class CheckpointFile {
 
   [[nodiscard]] const std::string& text() const { return text_; }
   [[nodiscard]] std::span<const NamedArray> arrays() const { return arrays_; }  // data points into the file
-  [[nodiscard]] const NamedArray* find(const std::string& name) const;          // null if there is none
+  // The array of this name and shape; Error, naming the file, if there is none.
+  [[nodiscard]] std::span<const float> get(const std::string& name,
+                                           const std::vector<std::uint64_t>& shape) const;
 
  private:
+  std::string path_;  // for messages
   MappedFile file_;
   std::string text_;
   std::vector<NamedArray> arrays_;

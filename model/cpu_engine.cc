@@ -12,6 +12,7 @@
 #include <stdexcept>
 
 #include "model/engine.h"
+#include "model/inference/post_encoder.h"
 #include "model/kernels/cpu_context.h"
 #include "model/kernels/encoder.h"
 #include "model/kernels/philox.h"
@@ -27,7 +28,6 @@ using kernels::RandomStream;
 // the number of threads.
 constexpr std::int64_t kPostsPerTask = 32;
 constexpr std::int64_t kColumnsPerTask = 128;
-constexpr std::size_t kPostsPerEncoding = 1024;
 
 float* values_of(const Parameter& parameter) { return parameter.value.mutable_data_ptr<float>(); }
 float* sums_of(const Parameter& parameter) {
@@ -82,7 +82,8 @@ class CpuEngine final : public Engine {
         parameters(model_parameters),
         context(std::max<std::uint32_t>(1, model_config.threads)),
         rank_weights(kernels::rank_weights(static_cast<kernels::RankWeight>(config.rank_weight),
-                                           config.hashtags, config.max_tries)) {}
+                                           config.hashtags, config.max_tries)),
+        encoder(config) {}
 
   [[nodiscard]] bool is_cnn() const { return config.encoder == EncoderType::cnn; }
 
@@ -120,22 +121,16 @@ class CpuEngine final : public Engine {
 
   [[nodiscard]] kernels::ConvShape shape() const { return {config.dim, config.window, config.filters}; }
 
-  // Post vectors of posts given by `offsets` and `words`, into workspace.post_vectors; with dropout if
-  // `training`.
+  // Post vectors of posts given by `offsets` and `words`, with dropout, into workspace.post_vectors.
   float* forward(std::size_t posts, const std::uint32_t* offsets, const std::uint32_t* words, bool as_bag,
-                 bool training, std::uint64_t step) {
+                 std::uint64_t step) {
     Workspace& w = workspace;
     const std::size_t dim = config.dim;
     float* vectors = resized(w.post_vectors, posts * dim);
     if (as_bag || !is_cnn()) {
       float* scales = resized(w.scales, posts);
-      const kernels::PackedTokens packed{posts, offsets, words};
-      if (!training) {
-        kernels::bag_forward(packed, values_of(parameters.words), dim, vectors, scales, context);
-        return vectors;
-      }
-      kernels::bag_forward(packed, values_of(parameters.words), dim, vectors, scales, word_grouper,
-                           w.word_groups, context);
+      kernels::bag_forward({posts, offsets, words}, values_of(parameters.words), dim, vectors, scales,
+                           word_grouper, w.word_groups, context);
       if (!is_cnn() && config.dropout > 0) {
         auto* kept = resized(w.kept, posts * kernels::bytes_of(dim));
         for_posts(posts, kPostsPerTask, [&](std::int64_t first, std::int64_t count) {
@@ -151,7 +146,7 @@ class CpuEngine final : public Engine {
     kernels::conv_max_forward(shape(), {posts, offsets, w.places_words.data()}, w.distinct_vectors.data(),
                               w.word_groups.rows.size(), values_of(parameters.convolution),
                               values_of(parameters.bias), maxima,
-                              training ? resized(w.places, posts * filters) : nullptr, context);
+                              resized(w.places, posts * filters), context);
     const auto columns = static_cast<std::int64_t>(filters);
     const kernels::Dropout drop = dropout(step);
     auto* kept = resized(w.kept, posts * kernels::bytes_of(filters));
@@ -160,7 +155,7 @@ class CpuEngine final : public Engine {
       at::Tensor twice = view(features + first * columns, count, columns);
       at::tanh_out(once, once);
       at::tanh_out(twice, once);
-      if (training) drop_posts(drop, first, count, filters, features, kept);
+      drop_posts(drop, first, count, filters, features, kept);
       at::Tensor out = view(vectors + first * config.dim, count, config.dim);
       at::addmm_out(out, parameters.linear_bias.value, twice, parameters.linear.value.t());
     });
@@ -371,7 +366,7 @@ class CpuEngine final : public Engine {
     const std::size_t posts = batch.posts();
     if (posts == 0) return {};
     const std::uint32_t* words = draw(batch, step);
-    const float* vectors = forward(posts, batch.token_offsets.data(), words, as_bag, true, step);
+    const float* vectors = forward(posts, batch.token_offsets.data(), words, as_bag, step);
 
     const kernels::WarpConfig warp_config{static_cast<kernels::Score>(config.score),
                                           config.margin,
@@ -418,18 +413,14 @@ class CpuEngine final : public Engine {
   StepStatistics finish_steps() override { return {}; }
 
   void encode(const PackedBatch& batch, bool as_bag, float* post_vectors) override {
-    std::vector<std::uint32_t> offsets;
-    for (std::size_t first = 0; first < batch.posts(); first += kPostsPerEncoding) {
-      const std::size_t posts = std::min(kPostsPerEncoding, batch.posts() - first);
-      offsets.clear();
-      for (std::size_t i = 0; i <= posts; ++i) {
-        offsets.push_back(batch.token_offsets[first + i] - batch.token_offsets[first]);
-      }
-      const float* vectors =
-          forward(posts, offsets.data(), batch.tokens.data() + batch.token_offsets[first], as_bag, false, 0);
-      float* out = post_vectors + first * config.dim;
-      std::copy_n(vectors, posts * config.dim, out);
+    EncoderWeights weights{values_of(parameters.words)};
+    if (is_cnn()) {
+      weights.convolution = values_of(parameters.convolution);
+      weights.bias = values_of(parameters.bias);
+      weights.linear = values_of(parameters.linear);
+      weights.linear_bias = values_of(parameters.linear_bias);
     }
+    encoder.encode(weights, batch, as_bag, post_vectors, context);
   }
 
   ModelConfig config;
@@ -439,6 +430,7 @@ class CpuEngine final : public Engine {
   kernels::RowGrouper word_grouper;
   kernels::RowGrouper hashtag_grouper;
   Workspace workspace;
+  PostEncoder encoder;
 };
 
 }  // namespace

@@ -2,11 +2,11 @@
 
 #include <ATen/core/Tensor.h>
 #include <c10/util/Exception.h>
-#include <cmath>
 #include <stdexcept>
 
 #include "base/error.h"
 #include "model/engine.h"
+#include "model/inference/post_encoder.h"
 
 #ifdef TAGSPACE_HAS_CUDA
 #include "model/gpu_engine.h"
@@ -14,14 +14,6 @@
 
 namespace tagspace {
 namespace {
-
-void normalize(float* vector, std::size_t dim) {
-  float squared_norm = 0;
-  for (std::size_t i = 0; i < dim; ++i) squared_norm += vector[i] * vector[i];
-  if (squared_norm == 0) return;
-  const float factor = 1 / std::sqrt(squared_norm);
-  for (std::size_t i = 0; i < dim; ++i) vector[i] *= factor;
-}
 
 // Runs `body`; LibTorch's errors become messages.
 template <typename Body>
@@ -82,9 +74,7 @@ struct Model::Implementation {
     const at::Tensor values = table.value.to(at::kCPU, at::kFloat);
     const float* data = values.const_data_ptr<float>();
     std::vector<float> vectors(data, data + values.numel());
-    if (config.score == ScoreType::cosine) {
-      for (std::size_t i = 0; i < vectors.size(); i += config.dim) normalize(vectors.data() + i, config.dim);
-    }
+    if (config.score == ScoreType::cosine) normalize_rows(vectors, config.dim);
     return vectors;
   }
 
@@ -120,8 +110,9 @@ void Model::reset_optimizer() {
 
 void Model::encode(const PackedBatch& batch, bool as_bag, float* post_vectors) const {
   implementation_->engine->encode(batch, as_bag, post_vectors);
-  if (config().score != ScoreType::cosine) return;
-  for (std::size_t i = 0; i < batch.posts(); ++i) normalize(post_vectors + i * config().dim, config().dim);
+  if (config().score == ScoreType::cosine) {
+    normalize_rows({post_vectors, batch.posts() * config().dim}, config().dim);
+  }
 }
 
 std::vector<float> Model::hashtag_vectors() const {

@@ -6,9 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <memory>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -77,12 +75,6 @@ struct StepStatistics {
   }
 };
 
-// One hashtag or word with its score.
-struct Ranked {
-  std::uint32_t id = 0;
-  float score = 0;
-};
-
 class Model {
  public:
   // Fresh vectors, drawn from config.seed.
@@ -137,33 +129,5 @@ class Model {
   struct Implementation;
   std::unique_ptr<Implementation> implementation_;
 };
-
-// Scores every row of `table` [rows, dim] for every vector of `queries` [count, dim], in blocks, and hands
-// the scores of query i, [rows], to `visit(i, scores)`; calls come from several threads, one query in one
-// call.
-void score_all(std::span<const float> queries, std::span<const float> table, std::size_t dim,
-               std::uint32_t threads, const std::function<void(std::size_t, std::span<const float>)>& visit);
-
-// The k best of `scores`, best first; equal scores in the order of their ids.
-[[nodiscard]] std::vector<Ranked> top_k(std::span<const float> scores, std::size_t k);
-
-// The metrics of design "Evaluation", summed over posts: ties count against the model.
-struct RankingMetrics {
-  std::uint64_t posts = 0;
-  double precision_at_1 = 0;
-  double recall_at_10 = 0;
-  double mean_rank = 0;
-  double mrr = 0;
-
-  // Adds one post. `scores` [hashtags]; `own`: the post's hashtags, at least one.
-  void add(std::span<const float> scores, std::span<const std::uint32_t> own);
-  RankingMetrics& operator+=(const RankingMetrics& other);
-  // The sums divided by posts: what is reported.
-  [[nodiscard]] RankingMetrics averages() const;
-};
-
-// rank[j] = 1 + the number of other hashtags that score at least as much as own[j].
-[[nodiscard]] std::vector<std::uint32_t> ranks_of(std::span<const float> scores,
-                                                  std::span<const std::uint32_t> own);
 
 }  // namespace tagspace

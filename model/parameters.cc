@@ -5,13 +5,11 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/from_blob.h>
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <stdexcept>
 #include <sys/mman.h>
 
-#include "base/error.h"
 #include "model/checkpoint.h"
 
 namespace tagspace {
@@ -102,20 +100,10 @@ void Parameters::save(const std::filesystem::path& path, const std::string& stat
 std::string Parameters::load(const std::filesystem::path& path, bool optimizer) {
   const CheckpointFile file(path);
   const auto copy = [&](const std::string& name, const at::Tensor& target) {
-    const auto* array = file.find(name);
-    if (array == nullptr) throw Error("'" + path.string() + "' has no array '" + name + "'");
     const auto sizes = target.sizes();
-    if (!std::equal(sizes.begin(), sizes.end(), array->shape.begin(), array->shape.end())) {
-      const auto text = [](const auto& shape) {
-        std::string result;
-        for (const auto extent : shape) result += (result.empty() ? "" : " x ") + std::to_string(extent);
-        return result;
-      };
-      throw Error("'" + path.string() + "' does not belong to this model: '" + name + "' is " +
-                  text(array->shape) + ", and should be " + text(sizes));
-    }
     // Only read from.
-    auto* const data = const_cast<float*>(array->data);  // NOLINT(cppcoreguidelines-pro-type-const-cast)
+    auto* const data =
+        const_cast<float*>(file.get(name, {sizes.begin(), sizes.end()}).data());  // NOLINT(*-const-cast)
     target.copy_(at::from_blob(data, sizes, at::kFloat));
   };
   for (const auto* parameter : all()) {

@@ -14,6 +14,6 @@ void RunOptions::add_device_to(CLI::App& command) {
       ->option_text("NAME (cpu)");
 }
 
-TrainedModel RunOptions::load() const { return load_trained_model(run, threads, find_device(device)); }
+TrainedModel RunOptions::load() const { return load_trained_model(run, threads, device); }
 
 }  // namespace tagspace

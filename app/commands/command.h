@@ -37,7 +37,7 @@ struct RunOptions {
   void add_to(CLI::App& command);
   // For commands that encode posts.
   void add_device_to(CLI::App& command);
-  // Errors name what is missing or damaged, or say why the device cannot be used.
+  // See load_trained_model.
   [[nodiscard]] TrainedModel load() const;
 };
 

@@ -34,8 +34,8 @@ std::string npy_header(std::size_t rows, std::size_t columns) {
 }
 
 int embed(const Arguments& arguments) {
-  const TrainedModel trained = arguments.run.load();
-  const std::size_t dim = trained.model.config().dim;
+  TrainedModel trained = arguments.run.load();
+  const std::size_t dim = trained.model.dim();
   PostReader reader(arguments.posts, trained.tokenizer->config().lowercase);
   PostBatcher batcher(reader, *trained.tokenizer, trained.hashtags, trained.threads);
   Output output;
@@ -48,7 +48,7 @@ int embed(const Arguments& arguments) {
     const std::size_t begin = text ? 0 : posts * dim;
     posts += batch.posts();
     vectors.resize(begin + batch.posts() * dim);
-    trained.model.encode(batch, trained.as_bag, vectors.data() + begin);
+    trained.encode(batch, vectors.data() + begin);
     if (!text) continue;
     std::string line;
     for (std::size_t i = 0; i < vectors.size(); ++i) {

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "data_pipeline/post_batcher.h"
+#include "model/inference/ranking.h"
 
 namespace tagspace {
 namespace {
@@ -22,7 +23,7 @@ struct Arguments {
 };
 
 int evaluate(const Arguments& arguments) {
-  const TrainedModel trained = arguments.run.load();
+  TrainedModel trained = arguments.run.load();
   const Experiment& experiment = trained.run.experiment();
   std::filesystem::path posts = arguments.posts;
   if (posts.empty()) posts = experiment.data.test.empty() ? experiment.data.valid : experiment.data.test;
@@ -31,14 +32,19 @@ int evaluate(const Arguments& arguments) {
   // The others say nothing about a ranking.
   PostBatcher batcher(reader, *trained.tokenizer, trained.hashtags, trained.threads,
                       PostBatcher::Keep::with_hashtags);
-  HashtagScorer scorer(trained.model, trained.as_bag, trained.threads);
   Evaluation evaluation(trained.hashtags);
   PackedBatch batch;
   std::vector<Post> texts;
+  std::vector<float> vectors;  // [posts, dim]
   while (batcher.next(kPostsAtOnce, batch, &texts)) {
+    vectors.resize(batch.posts() * trained.model.dim());
+    trained.encode(batch, vectors.data());
+    const BatchRanks ranks =
+        rank_hashtags(batch, vectors, trained.model.hashtag_vectors(), trained.model.dim(), *trained.context);
     std::vector<Evaluation::PostResult> results(batch.posts());
-    scorer.score(batch, [&](std::size_t post, std::span<const float> scores) {
-      results[post] = evaluation.measure(texts[post], own_hashtags(batch, post), scores);
+    trained.context->pool.run(batch.posts(), [&](std::size_t post, std::size_t) {
+      results[post] = evaluation.measure(texts[post], of_post(batch, batch.hashtags, post),
+                                         of_post(batch, ranks.ranks, post), ranks.first[post]);
     });
     // In the order of the posts, so that the sums do not depend on the number of threads.
     for (const Evaluation::PostResult& result : results) evaluation.add(result);

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,8 +23,8 @@ struct Arguments {
 
 // Rows of a table with what they are called.
 struct NamedTable {
-  std::string what;            // "words", "hashtags"
-  std::vector<float> vectors;  // [rows, dim]
+  std::string what;                // "words", "hashtags"
+  std::span<const float> vectors;  // [rows, dim]
   std::size_t dim = 0;
   std::function<std::string(std::uint32_t)> name;
   std::function<std::string(std::uint32_t)> count;  // training posts; empty if it is not known
@@ -86,15 +87,15 @@ void write_projector(const NamedTable& table, const std::filesystem::path& folde
 
 int export_tables(const Arguments& arguments) {
   const TrainedModel trained = arguments.run.load();
-  const std::size_t dim = trained.model.config().dim;
+  const std::size_t dim = trained.model.dim();
   create_folder(arguments.output);
   const auto write = arguments.format == "word2vec" ? write_word2vec : write_projector;
   write({"hashtags", trained.model.hashtag_vectors(), dim,
          [&](std::uint32_t id) { return "#" + trained.hashtags[id].name; },
          [&](std::uint32_t id) { return std::to_string(trained.hashtags[id].count); }},
         arguments.output);
-  write({"words", trained.model.word_vectors(), dim,
-         [&](std::uint32_t id) { return trained.tokenizer->token(id); }, nullptr},
+  const std::vector<float> words = trained.model.word_vectors();
+  write({"words", words, dim, [&](std::uint32_t id) { return trained.tokenizer->token(id); }, nullptr},
         arguments.output);
   return kSuccess;
 }

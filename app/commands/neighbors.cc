@@ -12,6 +12,7 @@
 #include "app/trained_model.h"
 #include "base/error.h"
 #include "data_pipeline/posts.h"
+#include "model/inference/ranking.h"
 
 namespace tagspace {
 namespace {
@@ -22,18 +23,6 @@ struct Arguments {
   std::uint32_t top = 10;
   std::string of = "hashtags";
 };
-
-void normalize(std::span<float> vector) {
-  double squares = 0;
-  for (const float value : vector) squares += static_cast<double>(value) * value;
-  if (squares <= 0) return;
-  const double scale = 1 / std::sqrt(squares);
-  for (float& value : vector) value = static_cast<float>(value * scale);
-}
-
-void normalize_rows(std::vector<float>& table, std::size_t dim) {
-  for (std::size_t row = 0; row < table.size(); row += dim) normalize(std::span(table).subspan(row, dim));
-}
 
 std::uint32_t find_hashtag(const HashtagVocabulary& hashtags, const std::string& query) {
   const std::string name = normalize_hashtag(query);
@@ -60,10 +49,10 @@ std::vector<std::uint32_t> find_tokens(const TrainedModel& trained, const std::s
 }
 
 // The vectors of posts of one word each, [words, dim]: where words lie among the hashtags.
-std::vector<float> words_as_posts(const TrainedModel& trained) {
+std::vector<float> words_as_posts(TrainedModel& trained) {
   constexpr std::uint32_t kAtOnce = 4096;
   const std::uint32_t words = trained.tokenizer->vocab_size();
-  const std::size_t dim = trained.model.config().dim;
+  const std::size_t dim = trained.model.dim();
   std::vector<float> vectors(words * dim);
   PackedBatch batch;
   for (std::uint32_t begin = 0; begin < words; begin += kAtOnce) {
@@ -72,25 +61,25 @@ std::vector<float> words_as_posts(const TrainedModel& trained) {
       batch.tokens.push_back(word);
       batch.end_post();
     }
-    trained.model.encode(batch, trained.as_bag, vectors.data() + begin * dim);
+    trained.encode(batch, vectors.data() + begin * dim);
   }
   return vectors;
 }
 
 int neighbors(const Arguments& arguments) {
-  const TrainedModel trained = arguments.run.load();
-  const std::size_t dim = trained.model.config().dim;
+  TrainedModel trained = arguments.run.load();
+  const std::size_t dim = trained.model.dim();
   const bool query_is_hashtag = arguments.query.starts_with('#');
   const bool of_hashtags = arguments.of == "hashtags";
 
+  const std::span<const float> hashtags = trained.model.hashtag_vectors();
   std::vector<float> query(dim);
   std::vector<float> table;
   std::vector<std::uint32_t> own;  // rows that are the query itself
   if (query_is_hashtag) {
     const std::uint32_t id = find_hashtag(trained.hashtags, arguments.query);
-    const std::vector<float> hashtags = trained.model.hashtag_vectors();
     std::copy_n(hashtags.begin() + static_cast<std::ptrdiff_t>(id * dim), dim, query.begin());
-    table = of_hashtags ? hashtags : words_as_posts(trained);
+    table = of_hashtags ? std::vector<float>(hashtags.begin(), hashtags.end()) : words_as_posts(trained);
     if (of_hashtags) own = {id};
   } else {
     const std::vector<std::uint32_t> tokens = find_tokens(trained, arguments.query);
@@ -98,8 +87,8 @@ int neighbors(const Arguments& arguments) {
       PackedBatch batch;
       batch.tokens = tokens;
       batch.end_post();
-      trained.model.encode(batch, trained.as_bag, query.data());
-      table = trained.model.hashtag_vectors();
+      trained.encode(batch, query.data());
+      table.assign(hashtags.begin(), hashtags.end());
     } else {
       table = trained.model.word_vectors();
       for (const std::uint32_t token : tokens) {
@@ -108,13 +97,10 @@ int neighbors(const Arguments& arguments) {
       if (tokens.size() == 1) own = tokens;
     }
   }
-  normalize(query);
+  normalize_rows(query, dim);
   normalize_rows(table, dim);
 
-  std::vector<Ranked> ranked;
-  score_all(query, table, dim, trained.threads, [&](std::size_t, std::span<const float> scores) {
-    ranked = top_k(scores, arguments.top + own.size());
-  });
+  std::vector<Ranked> ranked = top_k(query, table, dim, arguments.top + own.size(), *trained.context);
   std::erase_if(ranked,
                 [&](const Ranked& row) { return std::find(own.begin(), own.end(), row.id) != own.end(); });
   if (ranked.size() > arguments.top) ranked.resize(arguments.top);

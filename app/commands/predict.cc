@@ -1,8 +1,10 @@
+#include <algorithm>
 #include <cmath>
 #include <fmt/format.h>
 #include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -10,9 +12,14 @@
 #include "app/output.h"
 #include "app/trained_model.h"
 #include "data_pipeline/post_batcher.h"
+#include "model/inference/ranking.h"
 
 namespace tagspace {
 namespace {
+
+// Hashtags that are ranked at once, for all posts together: what bounds the memory.
+constexpr std::size_t kMostAnswers = std::size_t{1} << 22;
+constexpr std::size_t kPostsPerTask = 32;
 
 struct Arguments {
   RunOptions run;
@@ -22,7 +29,7 @@ struct Arguments {
   bool json = false;
 };
 
-std::string as_text(const std::vector<Ranked>& ranked, const HashtagVocabulary& hashtags) {
+std::string as_text(std::span<const Ranked> ranked, const HashtagVocabulary& hashtags) {
   std::string line;
   for (const Ranked& hashtag : ranked) {
     line += fmt::format("{}#{} {:.4f}", line.empty() ? "" : "\t", hashtags[hashtag.id].name, hashtag.score);
@@ -30,7 +37,7 @@ std::string as_text(const std::vector<Ranked>& ranked, const HashtagVocabulary& 
   return line + '\n';
 }
 
-std::string as_json(const std::vector<Ranked>& ranked, const HashtagVocabulary& hashtags) {
+std::string as_json(std::span<const Ranked> ranked, const HashtagVocabulary& hashtags) {
   std::string line = "{\"hashtags\":[";
   for (std::size_t i = 0; i < ranked.size(); ++i) {
     const nlohmann::json name = hashtags[ranked[i].id].name;
@@ -41,22 +48,34 @@ std::string as_json(const std::vector<Ranked>& ranked, const HashtagVocabulary& 
 }
 
 int predict(const Arguments& arguments) {
-  const TrainedModel trained = arguments.run.load();
+  TrainedModel trained = arguments.run.load();
+  const std::size_t dim = trained.model.dim();
+  const std::size_t top = std::min<std::size_t>(arguments.top, trained.hashtags.size());
+  const std::size_t posts_at_once = std::clamp<std::size_t>(kMostAnswers / top, 1, kPostsAtOnce);
   PostReader reader(arguments.posts, trained.tokenizer->config().lowercase);
   PostBatcher batcher(reader, *trained.tokenizer, trained.hashtags, trained.threads);
-  HashtagScorer scorer(trained.model, trained.as_bag, trained.threads);
   Output output;
   PackedBatch batch;
-  while (batcher.next(kPostsAtOnce, batch)) {
-    std::vector<std::vector<Ranked>> ranked(batch.posts());
-    scorer.score(batch, [&](std::size_t post, std::span<const float> scores) {
-      ranked[post] = top_k(scores, arguments.top);
-      std::erase_if(ranked[post], [&](const Ranked& hashtag) { return hashtag.score < arguments.min_score; });
+  std::vector<float> vectors;  // [posts, dim]
+  std::vector<std::string> lines;
+  while (batcher.next(posts_at_once, batch)) {
+    vectors.resize(batch.posts() * dim);
+    trained.encode(batch, vectors.data());
+    const std::vector<Ranked> best =
+        top_k(vectors, trained.model.hashtag_vectors(), dim, top, *trained.context);
+    lines.resize(batch.posts());
+    const std::size_t tasks = (batch.posts() + kPostsPerTask - 1) / kPostsPerTask;
+    trained.context->pool.run(tasks, [&](std::size_t task, std::size_t) {
+      const std::size_t end = std::min(batch.posts(), (task + 1) * kPostsPerTask);
+      for (std::size_t post = task * kPostsPerTask; post < end; ++post) {
+        std::span<const Ranked> ranked = std::span(best).subspan(post * top, top);
+        while (!ranked.empty() && ranked.back().score < arguments.min_score) {
+          ranked = ranked.first(ranked.size() - 1);
+        }
+        lines[post] = arguments.json ? as_json(ranked, trained.hashtags) : as_text(ranked, trained.hashtags);
+      }
     });
-    for (const auto& hashtags : ranked) {
-      output.write(arguments.json ? as_json(hashtags, trained.hashtags)
-                                  : as_text(hashtags, trained.hashtags));
-    }
+    for (const std::string& line : lines) output.write(line);
     output.flush();
   }
   return kSuccess;

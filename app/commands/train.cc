@@ -9,6 +9,7 @@
 
 #include "app/commands/command.h"
 #include "app/experiment.h"
+#include "app/libtorch_program.h"
 #include "app/progress.h"
 #include "app/run_folder.h"
 #include "app/stop_signal.h"
@@ -22,14 +23,6 @@
 
 namespace tagspace {
 namespace {
-
-struct Arguments {
-  std::filesystem::path config;
-  std::vector<std::string> settings;
-  std::filesystem::path output;
-  bool resume = false;
-  std::optional<std::uint32_t> threads;
-};
 
 // The device to train on; Error if the experiment asks for what it cannot do.
 Device choose_device(const Experiment& experiment) {
@@ -124,7 +117,7 @@ void check_same_tables(const RunFolder& run, const PreparedData& data) {
 
 // The experiment to resume: the run's own with the settings, or the file that was given, if it asks for the
 // same model.
-Experiment experiment_to_resume(const RunFolder& run, const Arguments& arguments) {
+Experiment experiment_to_resume(const RunFolder& run, const TrainArguments& arguments) {
   Experiment experiment;
   std::error_code error;
   if (arguments.config.empty() || std::filesystem::is_directory(arguments.config, error)) {
@@ -142,7 +135,9 @@ Experiment experiment_to_resume(const RunFolder& run, const Arguments& arguments
   return experiment;
 }
 
-int train(const Arguments& arguments) {
+}  // namespace
+
+int train(const TrainArguments& arguments) {
   std::optional<RunFolder> run;
   std::optional<FolderLock> lock;
   Experiment experiment;
@@ -219,37 +214,6 @@ int train(const Arguments& arguments) {
   reporter.line(fmt::format("  tagspace evaluate {}", shown_output));
   reporter.line(fmt::format("  echo 'some text' | tagspace predict {}", shown_output));
   return kSuccess;
-}
-
-}  // namespace
-
-Command add_train(CLI::App& program) {
-  auto arguments = std::make_shared<Arguments>();
-  CLI::App* app = program.add_subcommand("train", "Train a model from an experiment file");
-  CLI::Option* config = app->add_option("CONFIG", arguments->config,
-                                        "The experiment file (JSON); with --resume it may be left out");
-  app->add_option("--set", arguments->settings,
-                  "Change one setting of the experiment, as in --set loss.margin=0.2; null puts the default "
-                  "back. May be repeated.")
-      ->option_text("KEY=VALUE")
-      ->allow_extra_args(false);
-  CLI::Option* output = app->add_option("--output", arguments->output, "The run folder to make (runs/NAME)")
-                            ->option_text("RUN");
-  app->add_flag("--resume", arguments->resume,
-                "Go on with the training of the run folder, where it was stopped");
-  app->add_option("--threads", arguments->threads, "Short for --set training.threads=N")
-      ->check(CLI::Range(0, 1024))
-      ->option_text("N");
-  app->footer(
-      "Ctrl-C stops after the current step, keeps a checkpoint and prints the command that goes on from it; "
-      "the exit status is "
-      "then 130 (143 for SIGTERM). A resumed training ends with exactly the model that an uninterrupted one "
-      "would have.");
-  app->final_callback([=] {
-    if (config->count() > 0 || (arguments->resume && output->count() > 0)) return;
-    throw CLI::RequiredError(arguments->resume ? "CONFIG or --output" : "CONFIG");
-  });
-  return {app, [arguments] { return train(*arguments); }};
 }
 
 }  // namespace tagspace

@@ -435,6 +435,94 @@ class Using(Workplace):
         self.assertIn(b"| `loss.margin` |", self.succeed("schema", "--markdown").stdout)
 
 
+class Programs(Workplace):
+    """What `tagspace` does by itself, and what it leaves to tagspace-libtorch."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.succeed("train", cls.config("good", encoder={"type": "cnn", "filters": 24}, training={"epochs": 2}))
+
+    def setUp(self):
+        # The program by itself: in a folder "bin", as an installation has it.
+        self.place = pathlib.Path(tempfile.mkdtemp(prefix="tagspace-alone-"))
+        self.addCleanup(shutil.rmtree, self.place)
+        (self.place / "bin").mkdir()
+        self.alone = shutil.copy(PROGRAM, self.place / "bin" / "tagspace")
+
+    def run_alone(self, *arguments, stdin=b""):
+        return subprocess.run([self.alone, *arguments], cwd=self.folder, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              timeout=300, check=False)
+
+    def missing(self, *arguments):
+        """The two places where the other program is looked for."""
+        done = self.run_alone(*arguments)
+        self.assertEqual((done.returncode, done.stdout), (1, b""))
+        (line,) = done.stderr.decode().splitlines()
+        found = re.fullmatch(r"tagspace: error: this needs LibTorch and with it the program tagspace-libtorch, which is neither "
+                             r"'(.*)' nor '(.*)'; build or install it, too", line)
+        self.assertIsNotNone(found, line)
+        return found.groups()
+
+    def test_libtorch_is_not_loaded(self):
+        if shutil.which("ldd") is None:
+            self.skipTest("there is no ldd here")
+        libraries = subprocess.run(["ldd", PROGRAM], stdout=subprocess.PIPE, check=True).stdout.decode()
+        self.assertIn("libc.so", libraries)
+        for name in ("torch", "libc10", "cuda"):
+            self.assertNotIn(name, libraries)
+
+    def test_what_works_without_the_other_program(self):
+        for arguments in (["--help"], ["--version"], ["train", "--help"], ["schema"], ["evaluate", "runs/good"],
+                          ["neighbors", "runs/good", "#tag1"], ["export", "runs/good", "--output", "vectors-alone"]):
+            with self.subTest(arguments=arguments):
+                done = self.run_alone(*arguments)
+                self.assertEqual(done.returncode, 0, done.stderr)
+        for command in ("predict", "embed"):
+            self.assertEqual(self.run_alone(command, "runs/good", stdin=b"w1x1 w1x2\n").stdout,
+                             self.succeed(command, "runs/good", stdin=b"w1x1 w1x2\n").stdout)
+        self.assertEqual(self.run_alone("train").returncode, 2)
+        done = self.run_alone("train", self.config("typo", loss={"margn": 1}))
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("loss.margn: unknown key; did you mean loss.margin?", done.stderr.decode())
+
+    def test_what_does_not_says_what_is_missing(self):
+        for arguments in (["train", "good.json", "--output", "runs/never"], ["predict", "runs/good", "--device", "auto"],
+                          ["evaluate", "runs/good", "--device", "cuda"], ["embed", "runs/good", "--device", "cuda:0"]):
+            with self.subTest(arguments=arguments):
+                beside, installed = self.missing(*arguments)
+                self.assertEqual(pathlib.Path(beside), self.place / "bin" / "tagspace-libtorch")
+                self.assertTrue(pathlib.Path(installed).is_relative_to(self.place), installed)
+        self.assertFalse((self.folder / "runs/never").exists())
+
+    def test_the_other_program_is_found_beside_and_where_it_is_installed(self):
+        other = pathlib.Path(os.path.realpath(PROGRAM)).parent / "tagspace-libtorch"
+        for number, place in enumerate(map(pathlib.Path, self.missing("train", "good.json"))):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            # One that cannot be run is no reason to look elsewhere.
+            place.write_bytes(b"")
+            done = self.run_alone("train", "good.json", "--output", f"runs/found-{number}")
+            self.assertEqual(done.returncode, 1)
+            self.assertEqual(done.stderr.decode(), f"tagspace: error: cannot run '{place}': Permission denied\n")
+            place.unlink()
+            place.symlink_to(other)
+            done = self.run_alone("train", "good.json", "--output", f"runs/found-{number}")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            place.unlink()
+            self.assert_same_run("good", f"found-{number}")
+
+    def test_validation_and_evaluation_are_the_same_numbers(self):
+        best = max(self.metrics("good"), key=lambda epoch: epoch["valid"]["recall_at_10"])["valid"]
+        figures = json.loads(self.succeed("evaluate", "runs/good", "--posts", "valid.txt", "--json", "-").stdout)
+        self.assertEqual(best, {key: figures[key] for key in best})
+
+    def test_a_line_alone_gets_the_answer_that_it_gets_among_others(self):
+        lines = make_posts(40, 8)
+        together = self.succeed("predict", "runs/good", "--json", stdin="\n".join(lines).encode()).stdout.splitlines()
+        for line, answer in list(zip(lines, together))[::9]:
+            self.assertEqual(self.succeed("predict", "runs/good", "--json", stdin=line.encode()).stdout.splitlines(), [answer])
+
+
 class Training(Workplace):
     """What training does besides learning."""
 

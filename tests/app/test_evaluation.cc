@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <gtest/gtest.h>
 #include <string>
 #include <utility>
@@ -43,21 +44,20 @@ TEST(Evaluation, WordsOfThePostThatAreHashtags) {
 }
 
 TEST(Evaluation, BaselinesRankEverythingWithoutTies) {
-  std::vector<float> scores(5);
-  baseline_scores({}, scores);
-  EXPECT_EQ(scores, (std::vector<float>{5, 4, 3, 2, 1}));
-  const std::vector<std::uint32_t> first = {1, 4};
-  baseline_scores(first, scores);
-  EXPECT_EQ(top_k(scores, 5)[0].id, 1U);
-  EXPECT_EQ(top_k(scores, 5)[1].id, 4U);
-  EXPECT_EQ(top_k(scores, 5)[2].id, 0U);
-  // The table's largest size keeps its places apart.
-  std::vector<float> large(8000000);
-  const std::vector<std::uint32_t> few = {0, 7999998};
-  baseline_scores(few, large);
-  EXPECT_GT(large[0], large[7999998]);
-  EXPECT_GT(large[7999998], large[1]);
-  for (std::size_t id = 2; id < 7999998; ++id) ASSERT_GT(large[id - 1], large[id]);
+  // Beside the order itself, written down.
+  constexpr std::uint32_t kSize = 9;
+  for (const auto& first :
+       {std::vector<std::uint32_t>{}, std::vector<std::uint32_t>{1, 4}, std::vector<std::uint32_t>{0},
+        std::vector<std::uint32_t>{8}, std::vector<std::uint32_t>{0, 1, 2, 7, 8}}) {
+    std::vector<std::uint32_t> order = first;
+    for (std::uint32_t id = 0; id < kSize; ++id) {
+      if (std::find(first.begin(), first.end(), id) == first.end()) order.push_back(id);
+    }
+    const std::vector<std::uint32_t> own = {0, 1, 2, 3, 4, 5, 6, 7, 8};
+    const auto ranks = baseline_ranks(first, own);
+    ASSERT_EQ(ranks.size(), own.size());
+    for (const std::uint32_t id : own) EXPECT_EQ(order[ranks[id] - 1], id);
+  }
 }
 
 TEST(Evaluation, FiguresByHand) {
@@ -65,11 +65,11 @@ TEST(Evaluation, FiguresByHand) {
   const HashtagVocabulary table = vocabulary({{"a", 4}, {"b", 4}, {"c", 2}, {"d", 2}});
   Evaluation evaluation(table);
   // The model ranks d, c, b, a.
-  const std::vector<float> scores = {1, 2, 3, 4};
   const std::vector<std::uint32_t> own_first = {3};
   const std::vector<std::uint32_t> own_second = {0, 2};
-  evaluation.add(evaluation.measure(parse_post("see d", true), own_first, scores));
-  evaluation.add(evaluation.measure(parse_post("no word", true), own_second, scores));
+  evaluation.add(evaluation.measure(parse_post("see d", true), own_first, std::vector<std::uint32_t>{1}, 3));
+  evaluation.add(
+      evaluation.measure(parse_post("no word", true), own_second, std::vector<std::uint32_t>{4, 2}, 3));
   const auto json = evaluation.to_json();
   EXPECT_EQ(json["posts"], 2);
   EXPECT_EQ(json["hashtags"], 4);
@@ -98,11 +98,12 @@ TEST(Evaluation, FiguresByHand) {
 TEST(Evaluation, TiesCountAgainstTheModel) {
   const HashtagVocabulary table = vocabulary({{"a", 4}, {"b", 4}});
   Evaluation evaluation(table);
-  const std::vector<float> scores = {0, 0};
+  // Both score alike: the rank of each is 2, whichever is named first.
   const std::vector<std::uint32_t> own = {0};
-  evaluation.add(evaluation.measure(parse_post("", true), own, scores));
+  evaluation.add(evaluation.measure(parse_post("", true), own, std::vector<std::uint32_t>{2}, 0));
   EXPECT_EQ(evaluation.to_json()["precision_at_1"], 0.0);
   EXPECT_EQ(evaluation.to_json()["by_frequency"]["frequent"]["precision_at_1"], 0.0);
+  EXPECT_EQ(evaluation.to_json()["by_frequency"]["frequent"]["predictions"], 1);
 }
 
 }  // namespace

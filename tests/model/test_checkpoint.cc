@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <limits>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "base/error.h"
@@ -44,11 +45,20 @@ TEST_F(Checkpoint, ComesBackAsWritten) {
   const CheckpointFile file(path);
   EXPECT_EQ(file.text(), R"({"epoch": 3})");
   ASSERT_EQ(file.arrays().size(), 2U);
-  const auto* read = file.find("table");
-  ASSERT_NE(read, nullptr);
-  EXPECT_EQ(read->shape, (std::vector<std::uint64_t>{2, 3}));
-  EXPECT_EQ(std::vector<float>(read->data, read->data + 6), table);
-  EXPECT_EQ(file.find("absent"), nullptr);
+  const auto read = file.get("table", {2, 3});
+  EXPECT_EQ(std::vector<float>(read.begin(), read.end()), table);
+  for (const auto& [name, shape, expected] :
+       {std::tuple("absent", std::vector<std::uint64_t>{2, 3}, "has no array 'absent'"),
+        std::tuple("table", std::vector<std::uint64_t>{3, 2}, "'table' is 2 x 3, and should be 3 x 2"),
+        std::tuple("table", std::vector<std::uint64_t>{6}, "'table' is 2 x 3, and should be 6")}) {
+    try {
+      (void)file.get(name, shape);
+      FAIL() << expected;
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find("model.safetensors'"), std::string::npos);
+      EXPECT_NE(std::string(error.what()).find(expected), std::string::npos) << error.what();
+    }
+  }
 }
 
 TEST_F(Checkpoint, EveryTruncationIsFound) {

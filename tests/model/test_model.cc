@@ -9,6 +9,8 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "model/checkpoint.h"
+#include "model/inference/inference_model.h"
+#include "model/inference/ranking.h"
 #include "model/model.h"
 
 namespace tagspace {
@@ -45,13 +47,10 @@ PackedBatch topics(std::uint64_t seed, std::size_t posts) {
 double precision_at_1(const Model& model, const PackedBatch& batch, bool as_bag) {
   std::vector<float> vectors(batch.posts() * model.config().dim);
   model.encode(batch, as_bag, vectors.data());
-  std::vector<RankingMetrics> each(batch.posts());
-  score_all(vectors, model.hashtag_vectors(), model.config().dim, 2,
-            [&](std::size_t i, std::span<const float> scores) {
-              each[i].add(scores, {batch.hashtags.data() + batch.hashtag_offsets[i], 1});
-            });
+  kernels::CpuContext context(2);
+  const auto ranks = rank_hashtags(batch, vectors, model.hashtag_vectors(), model.config().dim, context);
   RankingMetrics sum;
-  for (const auto& one : each) sum += one;
+  for (std::size_t i = 0; i < batch.posts(); ++i) sum.add(of_post(batch, ranks.ranks, i));
   return sum.averages().precision_at_1;
 }
 
@@ -201,6 +200,37 @@ TEST_F(ModelTest, RowsStayWithinTheMaximumNorm) {
   }
 }
 
+TEST_F(ModelTest, TheTrainingsNumbersAreThoseOfPrediction) {
+  for (const auto encoder : {EncoderType::bag, EncoderType::cnn}) {
+    for (const auto score : {ScoreType::dot, ScoreType::cosine}) {
+      auto config = small(encoder);
+      config.score = score;
+      config.threads = 2;
+      Model model(config);
+      for (std::uint64_t step = 0; step < 20; ++step) model.train_step(topics(step, 64), step, 1, false);
+      model.save(folder / "model", R"({"step": 20})", false);
+
+      InferenceModel read(folder / "model", config);
+      EXPECT_EQ(read.state(), R"({"step": 20})");
+      const auto hashtags = read.hashtag_vectors();
+      EXPECT_EQ(std::vector<float>(hashtags.begin(), hashtags.end()), model.hashtag_vectors());
+      EXPECT_EQ(read.word_vectors(), model.word_vectors());
+      const auto batch = topics(77, 300);
+      kernels::CpuContext context(3);
+      for (const bool as_bag : {false, true}) {
+        std::vector<float> expected(batch.posts() * config.dim);
+        std::vector<float> actual(expected.size());
+        model.encode(batch, as_bag, expected.data());
+        read.encode(batch, as_bag, actual.data(), context);
+        EXPECT_EQ(actual, expected);  // bit for bit
+      }
+      auto other = config;
+      other.hashtags = 21;
+      EXPECT_THROW(InferenceModel(folder / "model", other), Error);
+    }
+  }
+}
+
 TEST_F(ModelTest, EncodesEveryPostAloneAsAmongOthers) {
   for (const auto encoder : {EncoderType::bag, EncoderType::cnn}) {
     for (const auto score : {ScoreType::dot, ScoreType::cosine}) {
@@ -222,7 +252,7 @@ TEST_F(ModelTest, EncodesEveryPostAloneAsAmongOthers) {
         model.encode(alone, false, vector.data());
         float squared = 0;
         for (std::size_t j = 0; j < config.dim; ++j) {
-          ASSERT_NEAR(vector[j], all[i * config.dim + j], 1e-6F);
+          ASSERT_EQ(vector[j], all[i * config.dim + j]);
           squared += vector[j] * vector[j];
         }
         if (score == ScoreType::cosine && !alone.tokens.empty()) {
