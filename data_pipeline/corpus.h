@@ -37,8 +37,7 @@ class HashtagVocabulary {
 
  private:
   std::vector<Entry> entries_;
-  // Row numbers sorted by name, for find().
-  std::vector<std::uint32_t> by_name_;
+  NameIndex ids_;  // of entries_
 };
 
 // What a corpus was made with: what its ids mean.

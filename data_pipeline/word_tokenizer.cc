@@ -17,17 +17,13 @@ constexpr const char* kWordsFile = "words.tsv";
 class WordTokenizer final : public Tokenizer {
  public:
   WordTokenizer(const TokenizerConfig& config, std::vector<NamedCount> words)
-      : Tokenizer(config), words_(std::move(words)) {
-    ids_.reserve(words_.size());
-    for (std::uint32_t id = 0; id < words_.size(); ++id) ids_.emplace(words_[id].name, id);
-  }
+      : Tokenizer(config), words_(std::move(words)), ids_(words_) {}
 
   void encode(std::string_view text, std::vector<std::uint32_t>& ids) const override {
     const std::size_t most = ids.size() + config().max_tokens;
     for (const std::string_view word : split_words(text)) {
       if (ids.size() == most) return;
-      const auto found = ids_.find(word);
-      if (found != ids_.end()) ids.push_back(found->second);
+      if (const auto id = ids_.find(word, words_)) ids.push_back(*id);
     }
   }
 
@@ -36,8 +32,7 @@ class WordTokenizer final : public Tokenizer {
   }
   [[nodiscard]] std::string token(std::uint32_t id) const override { return words_.at(id).name; }
   [[nodiscard]] std::uint32_t id(std::string_view token) const override {
-    const auto found = ids_.find(token);
-    return found != ids_.end() ? found->second : vocab_size();
+    return ids_.find(token, words_).value_or(vocab_size());
   }
 
  private:
@@ -46,7 +41,7 @@ class WordTokenizer final : public Tokenizer {
   }
 
   std::vector<NamedCount> words_;
-  std::unordered_map<std::string_view, std::uint32_t> ids_;  // views into words_
+  NameIndex ids_;  // of words_
 };
 
 }  // namespace

@@ -26,6 +26,14 @@ TEST(HashtagVocabularyTest, FindsEveryNameAndNoOther) {
   EXPECT_FALSE(HashtagVocabulary().find("x").has_value());
 }
 
+TEST(HashtagVocabularyTest, FindsEachOfManyAndNothingElse) {
+  std::vector<HashtagVocabulary::Entry> entries;
+  for (int i = 0; i < 20000; ++i) entries.push_back({"name" + std::to_string(i), 5});
+  const HashtagVocabulary hashtags(entries);
+  for (std::uint32_t i = 0; i < 20000; ++i) ASSERT_EQ(hashtags.find(entries[i].name), i);
+  for (int i = 20000; i < 40000; ++i) ASSERT_FALSE(hashtags.find("name" + std::to_string(i)).has_value());
+}
+
 TEST(HashtagVocabularyTest, SaveAndLoadKeepEverything) {
   const TemporaryFolder folder;
   const auto path = folder.path() / "hashtags.tsv";
