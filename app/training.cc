@@ -92,6 +92,7 @@ std::string TrainingState::to_json() const {
       {"stale_epochs", stale_epochs},
       {"on_gpu", on_gpu.value_or(false)},
       {"epoch_seconds", epoch_seconds},
+      {"waiting_seconds", waiting_seconds},
       {"seconds", seconds},
       {"data", data},
   };
@@ -119,6 +120,7 @@ TrainingState TrainingState::from_json(const std::string& text, const std::strin
     json.at("stale_epochs").get_to(state.stale_epochs);
     if (json.contains("on_gpu")) state.on_gpu = json.at("on_gpu").get<bool>();
     json.at("epoch_seconds").get_to(state.epoch_seconds);
+    state.waiting_seconds = json.value("waiting_seconds", 0.0);  // older files have none
     json.at("seconds").get_to(state.seconds);
     json.at("data").get_to(state.data);
     return state;
@@ -220,12 +222,14 @@ bool Training::train_epoch() {
   const auto phase_steps = static_cast<double>(batches) * static_cast<double>(phase().epochs);
   const auto start = Clock::now();
   const double epoch_seconds_before = state_.epoch_seconds;
+  const double waiting_seconds_before = state_.waiting_seconds;
   const double seconds_before = state_.seconds;
   auto last_checkpoint = start;
   RecentStatistics recent(start);
   PackedBatch batch;
   const auto measure_time = [&] {
     state_.epoch_seconds = epoch_seconds_before + seconds_since(start);
+    state_.waiting_seconds = waiting_seconds_before + loader_.seconds_waited();
     state_.seconds = seconds_before + seconds_since(start);
   };
 
@@ -258,11 +262,10 @@ bool Training::train_epoch() {
     }
   }
   state_.statistics += model_.finish_steps();
-  measure_time();
-  const double steps_took = state_.epoch_seconds;
+  measure_time();                    // here, as validation is no part of the training speed
+  loader_.start(state_.epochs + 1);  // while validation goes on
   const std::optional<RankingMetrics> validation = validate();
-  measure_time();
-  state_.epoch_seconds = steps_took;  // validation is no part of the training speed
+  state_.seconds = seconds_before + seconds_since(start);
   if (!validation) return false;
   finish_epoch(*validation);
   return true;
@@ -322,6 +325,7 @@ void Training::finish_epoch(const RankingMetrics& validation) {
   const StepStatistics& sums = state_.statistics;
   const auto posts = static_cast<double>(std::max<std::uint64_t>(sums.posts, 1));
   const double speed = state_.epoch_seconds > 0 ? posts / state_.epoch_seconds : 0;
+  const double waiting = state_.epoch_seconds > 0 ? state_.waiting_seconds / state_.epoch_seconds : 0;
   const bool improved = !state_.best || is_better(value, *state_.best, metric);
   const std::string as_phase = phase().name;
 
@@ -334,14 +338,16 @@ void Training::finish_epoch(const RankingMetrics& validation) {
                      {"violator_share", static_cast<double>(sums.violators) / posts},
                      {"mean_tries", static_cast<double>(sums.tries) / posts},
                      {"posts_per_second", speed},
+                     {"waiting_share", waiting},
                      {"seconds", state_.seconds},
                      {"valid", to_json(validation)}};
-  reporter_.line(fmt::format(
-      "{} epoch {}/{} in {}: {} posts/s, loss {:.4f}, violators {:.1f} %, mean tries {:.1f}; valid {}{}",
-      as_phase, state_.phase_epochs, phase().epochs, format_seconds(state_.epoch_seconds),
-      format_count(static_cast<std::uint64_t>(speed)), sums.loss / posts,
-      100 * static_cast<double>(sums.violators) / posts, static_cast<double>(sums.tries) / posts,
-      format_metrics(validation), improved ? " (best so far)" : ""));
+  reporter_.line(
+      fmt::format("{} epoch {}/{} in {}: {} posts/s, waited {:.1f} % for batches, loss {:.4f}, violators "
+                  "{:.1f} %, mean tries {:.1f}; valid {}{}",
+                  as_phase, state_.phase_epochs, phase().epochs, format_seconds(state_.epoch_seconds),
+                  format_count(static_cast<std::uint64_t>(speed)), 100 * waiting, sums.loss / posts,
+                  100 * static_cast<double>(sums.violators) / posts, static_cast<double>(sums.tries) / posts,
+                  format_metrics(validation), improved ? " (best so far)" : ""));
   metrics_ += line.dump() + '\n';
   write_file(run_.metrics(), metrics_);
   if (improved) {
@@ -359,6 +365,7 @@ void Training::finish_epoch(const RankingMetrics& validation) {
   state_.mean_tries = static_cast<double>(sums.tries) / posts;
   state_.statistics = {};
   state_.epoch_seconds = 0;
+  state_.waiting_seconds = 0;
   save_last();
 }
 

@@ -35,6 +35,7 @@ struct TrainingState {
 
   std::optional<bool> on_gpu;  // the device that it was written on; older states do not say
   double epoch_seconds = 0;    // steps of this epoch took
+  double waiting_seconds = 0;  // of those, in which the next batch was waited for
   double seconds = 0;          // training in all
   std::string data;            // fingerprint of the posts trained and validated on
 

@@ -1,6 +1,8 @@
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <exception>
+#include <future>
 #include <map>
 #include <mutex>
 #include <numeric>
@@ -19,6 +21,7 @@ constexpr std::uint64_t kWindowBlocks = 1024;
 // A page touched brings its neighbours with it, so that the blocks of a window would soon hold far more than
 // they need.
 constexpr std::uint64_t kBlocksHeld = 16;
+constexpr std::size_t kWindowsHeld = 3;  // the last, the present, the next
 
 // The posts of a window, copied out of the corpus, and the order they are given out in.
 struct Window {
@@ -51,9 +54,12 @@ struct BatchLoader::Implementation {
     }
     changed.notify_all();
     workers.clear();  // joins
+    windows.clear();  // waits for those being read
   }
 
   void start(std::uint64_t new_epoch, std::uint64_t first_batch) {
+    first_batch = std::min(first_batch, batches);
+    if (started && epoch == new_epoch && next_to_give == first_batch && first_given == first_batch) return;
     stop();
     epoch = new_epoch;
     block_order.resize(static_cast<std::size_t>(blocks));
@@ -62,10 +68,10 @@ struct BatchLoader::Implementation {
     // The corpus' last block may be short; windows after it begin that much earlier.
     const auto last = std::find(block_order.begin(), block_order.end(), blocks - 1);
     short_block_place = static_cast<std::uint64_t>(last - block_order.begin());
-    windows.clear();
     ready.clear();
     error = nullptr;
-    next_to_make = next_to_give = std::min(first_batch, batches);
+    next_to_make = next_to_give = first_given = first_batch;
+    waited = {};
     stopping = false;
     started = true;
     for (std::uint32_t i = 0; i < options.workers; ++i) {
@@ -77,7 +83,12 @@ struct BatchLoader::Implementation {
     if (!started) throw std::logic_error("BatchLoader::next() before start()");
     std::unique_lock lock(mutex);
     if (next_to_give == batches) return false;
-    changed.wait(lock, [&] { return error || ready.contains(next_to_give); });
+    const auto answered = [&] { return error || ready.contains(next_to_give); };
+    if (!answered()) {
+      const auto begin = std::chrono::steady_clock::now();
+      changed.wait(lock, answered);
+      waited += std::chrono::steady_clock::now() - begin;
+    }
     if (error) std::rethrow_exception(error);
     auto made = ready.extract(next_to_give);
     ++next_to_give;
@@ -148,16 +159,23 @@ struct BatchLoader::Implementation {
     batch.end_post();
   }
 
-  // The window, read if no worker has read it yet. Those before the one that the oldest unfinished batch can
-  // need go: workers are at most `workers` batches apart, so the last few are enough.
+  // The window, and the next one is read meanwhile: a window takes far longer than the batches made ahead
+  // last. Those before the one that the oldest unfinished batch can need go: workers are at most `workers`
+  // batches apart, so the last few are enough.
   std::shared_ptr<const Window> window_for(std::uint64_t number) {
-    const std::scoped_lock lock(window_mutex);
-    const auto found = windows.find(number);
-    if (found != windows.end()) return found->second;
-    auto window = std::make_shared<const Window>(read_window(number));
-    windows.emplace(number, window);
-    if (windows.size() > 2) windows.erase(windows.begin());
-    return window;
+    WindowFuture wanted;
+    {
+      const std::scoped_lock lock(window_mutex);
+      for (const std::uint64_t each : {number, number + 1}) {
+        if (each * kWindowBlocks >= blocks || windows.contains(each)) continue;
+        windows.emplace(each, std::async(std::launch::async, [this, each] {
+                                return std::make_shared<const Window>(read_window(each));
+                              }).share());
+      }
+      wanted = windows.at(number);
+      while (windows.size() > kWindowsHeld) windows.erase(windows.begin());
+    }
+    return wanted.get();
   }
 
   Window read_window(std::uint64_t number) {
@@ -188,16 +206,20 @@ struct BatchLoader::Implementation {
   std::vector<std::uint64_t> block_order;
   std::uint64_t short_block_place = 0;
 
+  using WindowFuture = std::shared_future<std::shared_ptr<const Window>>;
   std::mutex window_mutex;
-  std::map<std::uint64_t, std::shared_ptr<const Window>> windows;
+  std::map<std::uint64_t, WindowFuture> windows;
 
   std::mutex mutex;  // guards what follows, but `workers`
   std::condition_variable changed;
   std::map<std::uint64_t, PackedBatch> ready;
   std::uint64_t next_to_make = 0;
   std::uint64_t next_to_give = 0;
+  std::uint64_t first_given = 0;  // where start() began
   bool stopping = false;
   std::exception_ptr error;
+
+  std::chrono::duration<double> waited{};  // of the thread that calls next()
 
   std::vector<std::jthread> workers;
 };
@@ -213,5 +235,7 @@ void BatchLoader::start(std::uint64_t epoch, std::uint64_t first_batch) {
 }
 
 bool BatchLoader::next(PackedBatch& batch) { return implementation_->next(batch); }
+
+double BatchLoader::seconds_waited() const { return implementation_->waited.count(); }
 
 }  // namespace tagspace

@@ -160,10 +160,13 @@ class BatchLoader {
   [[nodiscard]] std::uint64_t batches_per_epoch() const;  // the last may be short
 
   // Begins an epoch at the given batch; batches made ahead for another are dropped. To be called before
-  // next().
+  // next(), and as early as one likes: called once more with the same numbers before next(), it keeps what
+  // was made meanwhile.
   void start(std::uint64_t epoch, std::uint64_t first_batch = 0);
   // The next batch; false at the end of the epoch. An error in a worker is thrown here.
   bool next(PackedBatch& batch);
+  // How long next() had to wait since start() because the batch asked for was not made yet.
+  [[nodiscard]] double seconds_waited() const;
 
  private:
   struct Implementation;

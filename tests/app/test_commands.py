@@ -157,7 +157,7 @@ class Workplace(unittest.TestCase):
         lines = []
         for line in (self.folder / "runs" / run / "metrics.jsonl").read_text().splitlines():
             epoch = json.loads(line)
-            del epoch["seconds"], epoch["posts_per_second"]
+            del epoch["seconds"], epoch["posts_per_second"], epoch["waiting_share"]
             lines.append(epoch)
         return lines
 
@@ -407,6 +407,8 @@ class Using(Workplace):
         metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         self.assertEqual([(m["epoch"], m["phase"]) for m in metrics], [(1, "bag"), (2, "bag"), (3, "cnn"), (4, "cnn")])
         self.assertEqual(metrics[0]["step"], 47)
+        for epoch in metrics:
+            self.assertTrue(0 <= epoch["waiting_share"] <= 1, epoch)
         self.assertEqual(metrics[3]["step"], 4 * 47)
         self.assertEqual(set(metrics[0]["valid"]), {"posts", "precision_at_1", "recall_at_10", "mean_rank", "mrr"})
         # The final model of a cnn experiment is the cnn.

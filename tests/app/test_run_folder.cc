@@ -133,6 +133,7 @@ TEST(TrainingStateTest, ReadsBackBitForBit) {
   state.best_epoch = 4;
   state.stale_epochs = 1;
   state.epoch_seconds = 1.25;
+  state.waiting_seconds = 0.1 + 0.7;
   state.seconds = 9.5;
   state.data = "0123456789abcdef";
   const TrainingState read = TrainingState::from_json(state.to_json(), "f");
@@ -140,6 +141,7 @@ TEST(TrainingStateTest, ReadsBackBitForBit) {
   EXPECT_EQ(read.statistics.loss, state.statistics.loss);
   EXPECT_EQ(read.statistics.tries, state.statistics.tries);
   EXPECT_EQ(read.best, state.best);
+  EXPECT_EQ(read.waiting_seconds, state.waiting_seconds);
   state.best.reset();
   EXPECT_EQ(TrainingState::from_json(state.to_json(), "f").best, std::nullopt);
   EXPECT_THROW((void)TrainingState::from_json("{}", "f"), Error);

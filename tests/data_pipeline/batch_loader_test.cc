@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <chrono>
 #include <gtest/gtest.h>
 #include <set>
 #include <string>
@@ -151,6 +152,56 @@ TEST_F(BatchLoaderTest, AnEpochMayBeLeftAtAnyTime) {
     for (int j = 0; j < i; ++j) ASSERT_TRUE(loader.next(batch));
   }
   EXPECT_TRUE(epoch(loader, 1) == expected);
+}
+
+TEST_F(BatchLoaderTest, StartingEarlyChangesNothing) {
+  const Corpus data = corpus(200001);
+  BatchLoader loader(data, {.batch_size = 1000, .prefetch = 2});
+  const Order expected = epoch(loader, 1, 3);
+  PackedBatch batch;
+  for (const std::uint64_t other : {0ULL, 1ULL}) {
+    loader.start(other, 0);
+    loader.start(1, 3);
+    EXPECT_TRUE(epoch(loader, 1, 3) == expected);
+  }
+  // Not where it was started, if batches were given since.
+  loader.start(1, 3);
+  ASSERT_TRUE(loader.next(batch));
+  EXPECT_TRUE(epoch(loader, 1, 3) == expected);
+  loader.start(1, 3);
+  ASSERT_TRUE(loader.next(batch));
+  EXPECT_TRUE(epoch(loader, 1, 4) == Order(expected.begin() + 1000, expected.end()));
+}
+
+TEST_F(BatchLoaderTest, CountsTheTimeItWaitedFor) {
+  using Clock = std::chrono::steady_clock;
+  const Corpus data = corpus(200001);
+  PackedBatch batch;
+  // Never more than passed, and never less than before.
+  BatchLoader loader(data, {.batch_size = 4096, .prefetch = 1});
+  const auto begin = Clock::now();
+  loader.start(0);
+  EXPECT_EQ(loader.seconds_waited(), 0);
+  for (double before = 0; loader.next(batch); before = loader.seconds_waited()) {
+    EXPECT_GE(loader.seconds_waited(), before);
+  }
+  const std::chrono::duration<double> passed = Clock::now() - begin;
+  EXPECT_LE(loader.seconds_waited(), passed.count());
+  loader.start(1);
+  EXPECT_EQ(loader.seconds_waited(), 0);
+
+  // An epoch of one batch, asked for at once: it is not there, unless this thread was put aside just then.
+  BatchLoader whole(data, {.batch_size = 200001, .prefetch = 1});
+  double waited = 0;
+  for (std::uint64_t number = 0; number < 1000 && waited == 0; ++number) {
+    whole.start(number);
+    ASSERT_TRUE(whole.next(batch));
+    waited = whole.seconds_waited();
+    // The end of the epoch is not waited for.
+    EXPECT_FALSE(whole.next(batch));
+    EXPECT_EQ(whole.seconds_waited(), waited);
+  }
+  EXPECT_GT(waited, 0);
 }
 
 TEST_F(BatchLoaderTest, KeepsTheOrderIfAsked) {
