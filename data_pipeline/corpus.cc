@@ -2,16 +2,13 @@
 
 #include <algorithm>
 #include <bit>
-#include <cerrno>
 #include <cstddef>
-#include <cstdlib>
 #include <cstring>
-#include <fcntl.h>
 #include <stdexcept>
-#include <unistd.h>
 #include <utility>
 
 #include "base/error.h"
+#include "data_pipeline/temporary_file.h"
 
 namespace tagspace {
 namespace {
@@ -43,73 +40,18 @@ std::span<const std::byte> bytes_of(const T& value) {
   return std::as_bytes(std::span(&value, 1));
 }
 
-// Numbers that wait for their turn, in a file without a name: the system removes it whatever happens.
-class SideFile {
- public:
-  explicit SideFile(std::filesystem::path beside) : beside_(std::move(beside)) {
-    std::string name = beside_.string() + ".XXXXXX";
-    descriptor_ = ::mkostemp(name.data(), O_CLOEXEC);
-    if (descriptor_ < 0) fail();
-    ::unlink(name.c_str());
+// Calls `visit(std::span<const std::uint32_t>)` with all numbers of the file, part by part.
+template <class Visit>
+void read_numbers(TemporaryFile& file, const Visit& visit) {
+  std::vector<std::uint32_t> part;
+  file.rewind();
+  while (!file.at_end()) {
+    constexpr std::uint64_t kMost = std::uint64_t{1} << 16U;
+    part.resize(static_cast<std::size_t>(std::min(kMost, file.bytes_left() / sizeof(std::uint32_t))));
+    file.read(std::as_writable_bytes(std::span(part)));
+    visit(std::span<const std::uint32_t>(part));
   }
-  ~SideFile() { ::close(descriptor_); }
-  SideFile(const SideFile&) = delete;
-  SideFile& operator=(const SideFile&) = delete;
-  SideFile(SideFile&&) = delete;
-  SideFile& operator=(SideFile&&) = delete;
-
-  void push(std::uint32_t value) {
-    buffer_.push_back(value);
-    if (buffer_.size() == kBuffered) flush();
-  }
-
-  // Calls `visit(std::span<const std::uint32_t>)` with all that was pushed, part by part.
-  template <class Visit>
-  void read_back(const Visit& visit) {
-    flush();
-    buffer_.resize(kBuffered);
-    for (std::uint64_t at = 0; at < size_;) {
-      const auto bytes = std::as_writable_bytes(std::span(buffer_));
-      const std::size_t wanted = static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), size_ - at));
-      std::size_t have = 0;
-      while (have < wanted) {
-        const ssize_t count =
-            ::pread(descriptor_, bytes.data() + have, wanted - have, static_cast<off_t>(at + have));
-        if (count < 0 && errno == EINTR) continue;
-        if (count <= 0) fail();
-        have += static_cast<std::size_t>(count);
-      }
-      at += wanted;
-      visit(std::span<const std::uint32_t>(buffer_.data(), wanted / sizeof(std::uint32_t)));
-    }
-  }
-
- private:
-  static constexpr std::size_t kBuffered = std::size_t{1} << 16U;
-
-  void flush() {
-    const auto bytes = std::as_bytes(std::span(buffer_));
-    for (std::size_t written = 0; written < bytes.size();) {
-      const ssize_t count = ::write(descriptor_, bytes.data() + written, bytes.size() - written);
-      if (count < 0) {
-        if (errno == EINTR) continue;
-        fail();
-      }
-      written += static_cast<std::size_t>(count);
-    }
-    size_ += bytes.size();
-    buffer_.clear();
-  }
-
-  [[noreturn]] void fail() const {
-    throw Error("cannot write '" + beside_.string() + "': " + std::strerror(errno));
-  }
-
-  std::filesystem::path beside_;
-  int descriptor_ = -1;
-  std::uint64_t size_ = 0;
-  std::vector<std::uint32_t> buffer_;
-};
+}
 
 [[noreturn]] void fail_damaged(const std::filesystem::path& path, const std::string& reason) {
   throw Error("the corpus '" + path.string() + "' is damaged (" + reason +
@@ -134,10 +76,10 @@ struct CorpusWriter::Implementation {
     checksum.update(bytes);
   }
 
-  void write_offsets(SideFile& counts) {
+  void write_offsets(TemporaryFile& counts) {
     std::uint64_t offset = 0;
     std::vector<std::uint64_t> offsets = {0};
-    counts.read_back([&](std::span<const std::uint32_t> part) {
+    read_numbers(counts, [&](std::span<const std::uint32_t> part) {
       for (const std::uint32_t count : part) offsets.push_back(offset += count);
       write(std::as_bytes(std::span(offsets)));
       offsets.clear();
@@ -146,9 +88,10 @@ struct CorpusWriter::Implementation {
   }
 
   AtomicFile file;
-  SideFile hashtags;
-  SideFile token_counts;
-  SideFile hashtag_counts;
+  TemporaryFile hashtags;
+  TemporaryFile token_counts;
+  TemporaryFile hashtag_counts;
+  std::vector<std::uint32_t> numbers;  // of the posts that are being added
   Header header;
   Checksum checksum;
 };
@@ -160,11 +103,14 @@ CorpusWriter::~CorpusWriter() = default;
 void CorpusWriter::add(const PackedBatch& posts) {
   Implementation& to = *implementation_;
   to.write(std::as_bytes(std::span(posts.tokens)));
-  for (const std::uint32_t hashtag : posts.hashtags) to.hashtags.push(hashtag);
-  for (std::size_t i = 0; i < posts.posts(); ++i) {
-    to.token_counts.push(posts.token_offsets[i + 1] - posts.token_offsets[i]);
-    to.hashtag_counts.push(posts.hashtag_offsets[i + 1] - posts.hashtag_offsets[i]);
-  }
+  to.hashtags.write(std::as_bytes(std::span(posts.hashtags)));
+  const auto write_counts = [&](const std::vector<std::uint32_t>& offsets, TemporaryFile& counts) {
+    to.numbers.resize(posts.posts());
+    for (std::size_t i = 0; i < posts.posts(); ++i) to.numbers[i] = offsets[i + 1] - offsets[i];
+    counts.write(std::as_bytes(std::span(to.numbers)));
+  };
+  write_counts(posts.token_offsets, to.token_counts);
+  write_counts(posts.hashtag_offsets, to.hashtag_counts);
   to.header.posts += posts.posts();
   to.header.tokens += posts.tokens.size();
   to.header.hashtags += posts.hashtags.size();
@@ -172,7 +118,7 @@ void CorpusWriter::add(const PackedBatch& posts) {
 
 void CorpusWriter::commit() {
   Implementation& to = *implementation_;
-  to.hashtags.read_back([&](std::span<const std::uint32_t> part) { to.write(std::as_bytes(part)); });
+  read_numbers(to.hashtags, [&](std::span<const std::uint32_t> part) { to.write(std::as_bytes(part)); });
   if ((to.header.tokens + to.header.hashtags) % 2 != 0) to.write(bytes_of(std::uint32_t{0}));
   to.write_offsets(to.token_counts);
   to.write_offsets(to.hashtag_counts);

@@ -2,28 +2,83 @@
 
 #include <algorithm>
 #include <charconv>
+#include <functional>
 
 #include "base/error.h"
 #include "base/files.h"
 
 namespace tagspace {
 
-void Counts::add(std::string_view name, std::uint64_t count) {
-  const auto found = counts_.find(name);
-  if (found != counts_.end()) {
-    found->second += count;
-  } else {
-    counts_.emplace(name, count);
+namespace {
+
+std::uint32_t hash_of(std::string_view name) {
+  const std::size_t hash = std::hash<std::string_view>()(name);
+  return static_cast<std::uint32_t>(hash ^ (hash >> 32U));
+}
+
+}  // namespace
+
+std::size_t Counts::slot_of(std::string_view name, std::uint32_t hash) const {
+  const std::size_t mask = slots_.size() - 1;
+  for (std::size_t at = hash & mask;; at = (at + 1) & mask) {
+    const Slot& slot = slots_[at];
+    if (slot.number == kEmpty || (slot.hash == hash && this->name(slot.number) == name)) return at;
   }
 }
 
-std::vector<NamedCount> Counts::most_frequent(std::uint64_t min_count, std::size_t most) const {
-  std::vector<NamedCount> result;
-  for (const auto& [name, count] : counts_) {
-    if (count >= min_count) result.push_back({name, count});
+void Counts::grow() {
+  std::vector<Slot> old(std::max<std::size_t>(64, 2 * slots_.size()));
+  old.swap(slots_);
+  const std::size_t mask = slots_.size() - 1;
+  for (const Slot& slot : old) {
+    if (slot.number == kEmpty) continue;
+    std::size_t at = slot.hash & mask;
+    while (slots_[at].number != kEmpty) at = (at + 1) & mask;
+    slots_[at] = slot;
   }
-  std::sort(result.begin(), result.end(), is_ranked_before);
-  if (result.size() > most) result.resize(most);
+}
+
+std::uint32_t Counts::add(std::string_view name, std::uint64_t count) {
+  if (2 * (counts_.size() + 1) > slots_.size()) grow();
+  const std::uint32_t hash = hash_of(name);
+  Slot& slot = slots_[slot_of(name, hash)];
+  if (slot.number == kEmpty) {
+    if (size() == kEmpty) throw Error("there are more than 4,294,967,294 different words or hashtags");
+    slot = {hash, size()};
+    names_.insert(names_.end(), name.begin(), name.end());
+    begins_.push_back(names_.size());
+    counts_.push_back(0);
+  }
+  counts_[slot.number] += count;
+  return slot.number;
+}
+
+std::optional<std::uint32_t> Counts::find(std::string_view name) const {
+  if (slots_.empty()) return std::nullopt;
+  const Slot& slot = slots_[slot_of(name, hash_of(name))];
+  if (slot.number == kEmpty) return std::nullopt;
+  return slot.number;
+}
+
+void Counts::clear() {
+  names_.clear();
+  begins_.resize(1);
+  counts_.clear();
+  std::fill(slots_.begin(), slots_.end(), Slot{});
+}
+
+std::vector<NamedCount> Counts::most_frequent(std::uint64_t min_count, std::size_t most) const {
+  std::vector<std::uint32_t> numbers;
+  for (std::uint32_t number = 0; number < size(); ++number) {
+    if (counts_[number] >= min_count) numbers.push_back(number);
+  }
+  std::sort(numbers.begin(), numbers.end(), [&](std::uint32_t a, std::uint32_t b) {
+    return counts_[a] != counts_[b] ? counts_[a] > counts_[b] : name(a) < name(b);
+  });
+  if (numbers.size() > most) numbers.resize(most);
+  std::vector<NamedCount> result;
+  result.reserve(numbers.size());
+  for (const std::uint32_t number : numbers) result.push_back({std::string(name(number)), counts_[number]});
   return result;
 }
 

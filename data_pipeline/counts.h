@@ -1,13 +1,12 @@
 // How often things occur, and files of that.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 namespace tagspace {
@@ -17,21 +16,42 @@ struct NamedCount {
   std::uint64_t count = 0;
 };
 
+// Names, numbered from 0 as they come, and how often each occurs. Names lie end to end, so that a name costs
+// its bytes and about 30 more.
 class Counts {
  public:
-  void add(std::string_view name, std::uint64_t count);
+  // Adds `count` to what the name has, 0 if it is new; returns its number.
+  std::uint32_t add(std::string_view name, std::uint64_t count);
+  void add(std::uint32_t number, std::uint64_t count) { counts_[number] += count; }
 
-  [[nodiscard]] std::size_t size() const { return counts_.size(); }
+  [[nodiscard]] std::optional<std::uint32_t> find(std::string_view name) const;
+  [[nodiscard]] std::string_view name(std::uint32_t number) const {
+    return {names_.data() + begins_[number], begins_[number + 1] - begins_[number]};
+  }
+  [[nodiscard]] std::uint64_t count(std::uint32_t number) const { return counts_[number]; }
+  [[nodiscard]] std::uint32_t size() const { return static_cast<std::uint32_t>(counts_.size()); }
+
+  // As new; memory is kept.
+  void clear();
 
   // At most `most` of those that occur at least `min_count` times, in the order of is_ranked_before().
   [[nodiscard]] std::vector<NamedCount> most_frequent(std::uint64_t min_count, std::size_t most) const;
 
  private:
-  struct Hash {
-    using is_transparent = void;
-    std::size_t operator()(std::string_view name) const { return std::hash<std::string_view>()(name); }
+  struct Slot {
+    std::uint32_t hash = 0;
+    std::uint32_t number = kEmpty;
   };
-  std::unordered_map<std::string, std::uint64_t, Hash, std::equal_to<>> counts_;
+  static constexpr std::uint32_t kEmpty = 0xFFFFFFFF;
+
+  // The slot that holds the name, or the empty one where it belongs.
+  [[nodiscard]] std::size_t slot_of(std::string_view name, std::uint32_t hash) const;
+  void grow();
+
+  std::vector<char> names_;
+  std::vector<std::size_t> begins_ = {0};  // [names + 1]
+  std::vector<std::uint64_t> counts_;      // [names]
+  std::vector<Slot> slots_;                // a power of two, at most half of them taken
 };
 
 // Finds names in a list: a hash table of eight bytes a slot, made in one pass. It holds numbers, not names:

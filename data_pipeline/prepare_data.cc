@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -5,16 +6,18 @@
 #include <cstring>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string_view>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <unordered_map>
 #include <utility>
 
 #include "base/error.h"
 #include "data_pipeline/corpus.h"
 #include "data_pipeline/parallel.h"
+#include "data_pipeline/parsed_posts.h"
 #include "data_pipeline/post_batcher.h"
+#include "data_pipeline/tokenizers.h"
 
 namespace tagspace {
 namespace {
@@ -25,8 +28,8 @@ namespace fs = std::filesystem;
 // the layout of the files. To be raised when one of them changes.
 constexpr int kFormat = 1;
 
-constexpr std::size_t kBlockLines = 2048;
-constexpr std::size_t kBlockBytes = std::size_t{1} << 20U;
+// Of a number in ParsedPosts that no row or token stands for.
+constexpr std::uint32_t kNone = 0xFFFFFFFF;
 
 constexpr const char* kManifestFile = "manifest.json";
 constexpr const char* kHashtagsFile = "hashtags.tsv";
@@ -44,7 +47,7 @@ nlohmann::ordered_json look_at_source(const fs::path& path) {
   }
   if (!S_ISREG(status.st_mode)) {
     throw Error("cannot read " + quoted(path) +
-                ": it is not a regular file (posts for training are read several times)");
+                ": it is not a regular file (posts for training are known again by a file's size and time)");
   }
   if (::access(path.c_str(), R_OK) != 0)
     throw Error("cannot open " + quoted(path) + ": " + std::strerror(errno));
@@ -108,12 +111,13 @@ class PartialFolder {
   fs::path path_;
 };
 
-// Lines of a file, and the number of the first.
-struct LineBlock {
-  std::vector<std::string> lines;
-  std::size_t count = 0;
-  std::uint64_t first_number = 0;
-};
+// The place in the table of each number of `all`, or kNone.
+template <class Find>
+std::vector<std::uint32_t> places_of(const Counts& all, const Find& find) {
+  std::vector<std::uint32_t> places(all.size());
+  for (std::uint32_t number = 0; number < all.size(); ++number) places[number] = find(all.name(number));
+  return places;
+}
 
 class Preparation {
  public:
@@ -175,19 +179,26 @@ class Preparation {
   }
 
   void make(const fs::path& folder, const nlohmann::ordered_json& made_from) {
-    const HashtagVocabulary hashtags = count_hashtags();
+    const Stopwatch stopwatch;
+    PostReader reader(data_.train, config_.lowercase);
+    ParsedPosts posts(
+        reader, config_.type == TokenizerType::word ? ParsedPosts::Keep::words : ParsedPosts::Keep::texts,
+        folder / kTrainFile, threads_, [&] { poll(); });
+    const HashtagVocabulary hashtags = make_table(posts, reader.report(), stopwatch);
     hashtags.save(folder / kHashtagsFile);
-    const std::unique_ptr<Tokenizer> tokenizer = make_tokenizer(hashtags);
+    // By number of the posts' hashtags: a vocabulary's look-up costs more.
+    const std::vector<std::uint32_t> rows = places_of(
+        posts.hashtags(), [&](std::string_view name) { return hashtags.find(name).value_or(kNone); });
+    const std::unique_ptr<Tokenizer> tokenizer = make_tokenizer(posts, rows);
     create_folder(folder / kTokenizerFolder);
     tokenizer->save(folder / kTokenizerFolder);
     const auto train_posts =
-        write_corpus(data_.train, folder / kTrainFile, *tokenizer, hashtags, /*tokens=*/true);
+        write_training_corpus(posts, rows, folder / kTrainFile, *tokenizer, hashtags.size());
     if (train_posts == 0) {
       throw Error("no post of " + quoted(data_.train) +
                   " has a hashtag of the table and text besides hashtags");
     }
-    const auto valid_posts =
-        write_corpus(data_.valid, folder / kValidFile, *tokenizer, hashtags, /*tokens=*/false);
+    const auto valid_posts = write_validation_corpus(folder / kValidFile, *tokenizer, hashtags);
     if (valid_posts == 0) {
       throw Error("no post of " + quoted(data_.valid) + " has a hashtag of the table (the " +
                   std::to_string(hashtags.size()) + " that reach data.hashtags.min_count in " +
@@ -234,47 +245,13 @@ class Preparation {
     return corpus;
   }
 
-  // Reads the next block of lines; false at the end. One call at a time.
-  bool read_block(PostReader& reader, LineBlock& block) const {
+  void poll() const {
     if (interrupted_ && interrupted_()) throw Interrupted{};
-    block.count = 0;
-    block.first_number = reader.report().lines + 1;
-    block.lines.resize(kBlockLines);
-    for (std::size_t bytes = 0; block.count < kBlockLines && bytes < kBlockBytes; ++block.count) {
-      std::string& line = block.lines[block.count];
-      if (!reader.next_line(line)) break;
-      bytes += line.size();
-    }
-    return block.count > 0;
   }
 
-  // Calls visit(Post&&) for each line of the block.
-  template <class Visit>
-  static void parse_block(const PostReader& reader, LineBlock& block, const Visit& visit) {
-    for (std::size_t i = 0; i < block.count; ++i)
-      visit(reader.parse_line(block.lines[i], block.first_number + i));
-  }
-
-  HashtagVocabulary count_hashtags() {
-    struct Block {
-      LineBlock lines;
-      std::unordered_map<std::string, std::uint64_t> counts;
-    };
-    const Stopwatch stopwatch;
-    PostReader reader(data_.train, config_.lowercase);
-    Counts counts;
-    process_in_order<Block>(
-        threads_, [&](Block& block) { return read_block(reader, block.lines); },
-        [&](Block& block) {
-          block.counts.clear();
-          parse_block(reader, block.lines, [&](Post&& post) {
-            for (std::string& hashtag : post.hashtags) ++block.counts[std::move(hashtag)];
-          });
-        },
-        [&](const Block& block) {
-          for (const auto& [hashtag, count] : block.counts) counts.add(hashtag, count);
-        });
-    const ReadReport report = reader.report();
+  HashtagVocabulary make_table(const ParsedPosts& posts, const ReadReport& report,
+                               const Stopwatch& stopwatch) const {
+    const Counts& counts = posts.hashtags();
     if (report.lines == 0) throw Error(quoted(data_.train) + " is empty");
     if (report.repaired_lines > 0) log_repaired(data_.train, report);
     if (counts.size() == 0) {
@@ -289,88 +266,167 @@ class Preparation {
                   " occur in data.hashtags.min_count = " + std::to_string(data_.min_count) +
                   " posts or more, and at least 2 are needed: lower it, or give more posts");
     }
-    log_("counted " + std::to_string(counts.size()) + " hashtags in " + std::to_string(report.lines) +
-         " posts of " + quoted(data_.train) + " in " + stopwatch.seconds() + ": the table takes " +
+    log_("read " + std::to_string(report.lines) + " posts of " + quoted(data_.train) + " in " +
+         stopwatch.seconds() + ": of " + std::to_string(counts.size()) + " hashtags the table takes " +
          std::to_string(entries.size()) + ", of at least " + std::to_string(entries.back().count) + " posts");
     return HashtagVocabulary(std::move(entries));
   }
 
-  std::unique_ptr<Tokenizer> make_tokenizer(const HashtagVocabulary& hashtags) {
+  // Only posts that the model is trained on count: those with a hashtag that has one of the `rows`.
+  std::unique_ptr<Tokenizer> make_tokenizer(ParsedPosts& posts, std::span<const std::uint32_t> rows) const {
     const Stopwatch stopwatch;
-    PostReader reader(data_.train, config_.lowercase);
-    std::mutex mutex;
-    // Only posts that the model is trained on count.
-    const auto next = [&](std::vector<std::string>& texts) {
-      LineBlock block;
-      {
-        const std::scoped_lock lock(mutex);
-        if (!read_block(reader, block)) return false;
+    posts.rewind();
+    std::unique_ptr<Tokenizer> tokenizer;
+    const char* what = "counted words for";
+    if (config_.type == TokenizerType::word) {
+      count_words(posts, rows);
+      tokenizer = make_word_tokenizer(config_, posts.words());
+    } else {
+      what = config_.model.empty() ? "trained" : "loaded";
+      if (config_.model.empty()) {
+        log_("training a sentencepiece tokenizer on the posts of " + quoted(data_.train) +
+             " (this may take a minute)");
       }
-      texts.clear();
-      parse_block(reader, block, [&](Post&& post) {
-        if (has_table_hashtag(post, hashtags)) texts.push_back(std::move(post.text));
-      });
-      return true;
-    };
-    if (config_.type == TokenizerType::sentencepiece && config_.model.empty()) {
-      log_("training a sentencepiece tokenizer on the posts of " + quoted(data_.train) +
-           " (this may take a minute)");
+      std::mutex mutex;
+      const auto next = [&](std::vector<std::string>& texts) {
+        ParsedPosts::Block block;
+        {
+          const std::scoped_lock lock(mutex);
+          poll();
+          if (!posts.next(block)) return false;
+        }
+        texts.clear();
+        for (std::size_t post = 0; post < block.posts.posts(); ++post) {
+          if (has_row(block.posts, post, rows)) texts.emplace_back(text_of(block, post));
+        }
+        return true;
+      };
+      tokenizer = Tokenizer::train(config_, next, threads_);
     }
-    auto tokenizer = Tokenizer::train(config_, next, threads_);
-    const char* what = config_.type == TokenizerType::word ? "counted words for"
-                       : config_.model.empty()             ? "trained"
-                                                           : "loaded";
     log_(std::string(what) + " the tokenizer in " + stopwatch.seconds() + ": " +
          std::to_string(tokenizer->vocab_size()) + " tokens in its vocabulary");
     return tokenizer;
   }
 
-  static bool has_table_hashtag(const Post& post, const HashtagVocabulary& hashtags) {
-    for (const std::string& hashtag : post.hashtags) {
-      if (hashtags.find(hashtag)) return true;
+  void count_words(ParsedPosts& posts, std::span<const std::uint32_t> rows) const {
+    for (ParsedPosts::Block block; posts.next(block);) {
+      poll();
+      for (std::size_t post = 0; post < block.posts.posts(); ++post) {
+        if (!has_row(block.posts, post, rows)) continue;
+        for (const std::uint32_t word : tokens_of(block.posts, post)) posts.words().add(word, 1);
+      }
     }
-    return false;
   }
 
-  // Writes the posts that have a hashtag of the table, and a token where `tokens` asks for one. Returns how
-  // many.
-  std::uint64_t write_corpus(const fs::path& source, const fs::path& path, const Tokenizer& tokenizer,
-                             const HashtagVocabulary& hashtags, bool tokens) {
+  static std::span<const std::uint32_t> tokens_of(const PackedBatch& posts, std::size_t post) {
+    const std::uint32_t begin = posts.token_offsets[post];
+    return std::span(posts.tokens).subspan(begin, posts.token_offsets[post + 1] - begin);
+  }
+  static std::span<const std::uint32_t> hashtags_of(const PackedBatch& posts, std::size_t post) {
+    const std::uint32_t begin = posts.hashtag_offsets[post];
+    return std::span(posts.hashtags).subspan(begin, posts.hashtag_offsets[post + 1] - begin);
+  }
+  static std::string_view text_of(const ParsedPosts::Block& block, std::size_t post) {
+    const std::uint32_t begin = block.text_offsets[post];
+    return std::string_view(block.texts).substr(begin, block.text_offsets[post + 1] - begin);
+  }
+  static bool has_row(const PackedBatch& posts, std::size_t post, std::span<const std::uint32_t> rows) {
+    const auto hashtags = hashtags_of(posts, post);
+    return std::any_of(hashtags.begin(), hashtags.end(),
+                       [&](std::uint32_t hashtag) { return rows[hashtag] != kNone; });
+  }
+
+  // Writes the posts that have a hashtag of the table and a token. Returns how many.
+  std::uint64_t write_training_corpus(ParsedPosts& posts, std::span<const std::uint32_t> rows,
+                                      const fs::path& path, const Tokenizer& tokenizer,
+                                      std::uint32_t hashtags) const {
+    struct Work {
+      ParsedPosts::Block parsed;
+      PackedBatch encoded;
+    };
+    const Stopwatch stopwatch;
+    const std::vector<std::uint32_t> ids = places_of(posts.words(), [&](std::string_view name) {
+      const std::uint32_t id = tokenizer.id(name);
+      return id < tokenizer.vocab_size() ? id : kNone;
+    });
+    CorpusWriter writer(path, {tokenizer.vocab_size(), hashtags, key_});
+    posts.rewind();
+    process_in_order<Work>(
+        threads_,
+        [&](Work& work) {
+          poll();
+          return posts.next(work.parsed);
+        },
+        [&](Work& work) {
+          work.encoded.clear();
+          for (std::size_t post = 0; post < work.parsed.posts.posts(); ++post) {
+            append_training_post(work.parsed, post, rows, ids, tokenizer, work.encoded);
+          }
+        },
+        [&](const Work& work) { writer.add(work.encoded); });
+    writer.commit();
+    log_("tokenized " + std::to_string(writer.posts()) + " posts of " + quoted(data_.train) + " in " +
+         stopwatch.seconds() + ", those with a hashtag of the table and a token");
+    return writer.posts();
+  }
+
+  // `ids` are those of the parsed words; without words, the tokenizer gives the ids of the text.
+  void append_training_post(const ParsedPosts::Block& parsed, std::size_t post,
+                            std::span<const std::uint32_t> rows, std::span<const std::uint32_t> ids,
+                            const Tokenizer& tokenizer, PackedBatch& to) const {
+    if (!has_row(parsed.posts, post, rows)) return;
+    const std::size_t begin = to.tokens.size();
+    if (config_.type == TokenizerType::word) {
+      for (const std::uint32_t word : tokens_of(parsed.posts, post)) {
+        if (to.tokens.size() == begin + config_.max_tokens) break;
+        if (ids[word] != kNone) to.tokens.push_back(ids[word]);
+      }
+    } else {
+      tokenizer.encode(text_of(parsed, post), to.tokens);
+    }
+    if (to.tokens.size() == begin) return;
+    const auto first = static_cast<std::ptrdiff_t>(to.hashtags.size());
+    for (const std::uint32_t hashtag : hashtags_of(parsed.posts, post)) {
+      if (rows[hashtag] != kNone) to.hashtags.push_back(rows[hashtag]);
+    }
+    std::sort(to.hashtags.begin() + first, to.hashtags.end());
+    to.end_post();
+  }
+
+  // Writes the posts that have a hashtag of the table. Returns how many.
+  std::uint64_t write_validation_corpus(const fs::path& path, const Tokenizer& tokenizer,
+                                        const HashtagVocabulary& hashtags) const {
     struct Block {
       LineBlock lines;
       PackedBatch posts;
     };
     const Stopwatch stopwatch;
-    PostReader reader(source, config_.lowercase);
+    PostReader reader(data_.valid, config_.lowercase);
     CorpusWriter writer(path, {tokenizer.vocab_size(), hashtags.size(), key_});
     process_in_order<Block>(
-        threads_, [&](Block& block) { return read_block(reader, block.lines); },
+        threads_,
+        [&](Block& block) {
+          poll();
+          return read_lines(reader, block.lines);
+        },
         [&](Block& block) {
           block.posts.clear();
-          parse_block(reader, block.lines, [&](Post&& post) {
-            if (!has_table_hashtag(post, hashtags)) return;
-            append_encoded(block.posts, post, tokenizer, hashtags);
-            const std::size_t last = block.posts.posts();
-            if (tokens && block.posts.token_offsets[last] == block.posts.token_offsets[last - 1])
-              drop_last(block.posts);
-          });
+          for (std::size_t i = 0; i < block.lines.count; ++i) {
+            const Post post = reader.parse_line(block.lines.lines[i], block.lines.first_number + i);
+            const bool kept =
+                std::any_of(post.hashtags.begin(), post.hashtags.end(),
+                            [&](const std::string& hashtag) { return hashtags.find(hashtag).has_value(); });
+            if (kept) append_encoded(block.posts, post, tokenizer, hashtags);
+          }
         },
         [&](const Block& block) { writer.add(block.posts); });
     const ReadReport report = reader.report();
-    if (report.lines == 0) throw Error(quoted(source) + " is empty");
-    if (report.repaired_lines > 0 && source != data_.train) log_repaired(source, report);
+    if (report.lines == 0) throw Error(quoted(data_.valid) + " is empty");
+    if (report.repaired_lines > 0 && data_.valid != data_.train) log_repaired(data_.valid, report);
     writer.commit();
-    log_("tokenized " + std::to_string(report.lines) + " posts of " + quoted(source) + " in " +
-         stopwatch.seconds() + " (" + std::to_string(writer.posts()) + " with a hashtag of the table" +
-         (tokens ? " and a token)" : ")"));
+    log_("tokenized " + std::to_string(report.lines) + " posts of " + quoted(data_.valid) + " in " +
+         stopwatch.seconds() + " (" + std::to_string(writer.posts()) + " with a hashtag of the table)");
     return writer.posts();
-  }
-
-  static void drop_last(PackedBatch& batch) {
-    batch.token_offsets.pop_back();
-    batch.hashtag_offsets.pop_back();
-    batch.tokens.resize(batch.token_offsets.back());
-    batch.hashtags.resize(batch.hashtag_offsets.back());
   }
 
   void log_repaired(const fs::path& source, const ReadReport& report) const {

@@ -113,7 +113,7 @@ std::unique_ptr<Tokenizer> Tokenizer::load(const std::filesystem::path& folder) 
 std::unique_ptr<Tokenizer> Tokenizer::train(const TokenizerConfig& config,
                                             const std::function<bool(std::vector<std::string>&)>& next,
                                             std::uint32_t threads) {
-  return config.type == TokenizerType::word ? train_word_tokenizer(config, next, threads)
+  return config.type == TokenizerType::word ? train_word_tokenizer(config, next)
                                             : train_sentencepiece_tokenizer(config, next, threads);
 }
 

@@ -45,10 +45,10 @@ class Tokenizer {
   void save(const std::filesystem::path& folder) const;
   [[nodiscard]] static std::unique_ptr<Tokenizer> load(const std::filesystem::path& folder);
 
-  // Trains on the texts that `next` puts into its argument, a block a call, until it returns false. `next` is
-  // called from `threads` threads at once. The result depends on the texts alone, not on their order or the
-  // threads. A sentencepiece model that `config` names is loaded instead, and `next` not called. Error if the
-  // texts are too few.
+  // Trains on the texts that `next` puts into its argument, a block a call, until it returns false. `next`
+  // may be called from as many as `threads` threads at once. The result depends on the texts alone, not on
+  // their order or the threads. A sentencepiece model that `config` names is loaded instead, and `next` not
+  // called. Error if the texts are too few.
   [[nodiscard]] static std::unique_ptr<Tokenizer> train(
       const TokenizerConfig& config, const std::function<bool(std::vector<std::string>&)>& next,
       std::uint32_t threads);

@@ -1,12 +1,10 @@
 #include <algorithm>
-#include <mutex>
 #include <unordered_map>
 #include <utility>
 
 #include "base/error.h"
 #include "base/files.h"
 #include "data_pipeline/counts.h"
-#include "data_pipeline/parallel.h"
 #include "data_pipeline/tokenizers.h"
 
 namespace tagspace {
@@ -46,28 +44,27 @@ class WordTokenizer final : public Tokenizer {
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> train_word_tokenizer(const TokenizerConfig& config, const NextTexts& next,
-                                                std::uint32_t threads) {
-  std::mutex mutex;
-  Counts counts;
-  run_threads(threads, [&](std::uint32_t) {
-    std::vector<std::string> texts;
-    while (next(texts)) {
-      std::unordered_map<std::string_view, std::uint64_t> block;
-      for (const std::string& text : texts) {
-        for (const std::string_view word : split_words(text)) ++block[word];
-      }
-      const std::scoped_lock lock(mutex);
-      for (const auto& [word, count] : block) counts.add(word, count);
-    }
-  });
+std::unique_ptr<Tokenizer> make_word_tokenizer(const TokenizerConfig& config, const Counts& counts) {
   auto words = counts.most_frequent(config.min_count, config.vocab_size);
   if (words.empty()) {
+    std::uint32_t different = 0;
+    for (std::uint32_t word = 0; word < counts.size(); ++word) different += counts.count(word) > 0 ? 1 : 0;
     throw Error("no word occurs tokenizer.min_count = " + std::to_string(config.min_count) +
-                " times in the training posts (there are " + std::to_string(counts.size()) +
+                " times in the training posts (there are " + std::to_string(different) +
                 " words): lower tokenizer.min_count, or give more posts");
   }
   return std::make_unique<WordTokenizer>(config, std::move(words));
+}
+
+std::unique_ptr<Tokenizer> train_word_tokenizer(const TokenizerConfig& config, const NextTexts& next) {
+  Counts counts;
+  std::vector<std::string> texts;
+  while (next(texts)) {
+    for (const std::string& text : texts) {
+      for (const std::string_view word : split_words(text)) counts.add(word, 1);
+    }
+  }
+  return make_word_tokenizer(config, counts);
 }
 
 std::unique_ptr<Tokenizer> load_word_tokenizer(const TokenizerConfig& config,

@@ -1,6 +1,10 @@
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <gtest/gtest.h>
+#include <map>
+#include <mutex>
+#include <random>
 #include <string>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -9,6 +13,7 @@
 #include <vector>
 
 #include "data_pipeline/corpus.h"
+#include "data_pipeline/post_batcher.h"
 #include "test_support.h"
 
 namespace tagspace {
@@ -91,7 +96,75 @@ TEST_F(PrepareDataTest, MakesTableTokenizerAndCorpora) {
   ASSERT_EQ(prepared.train->hashtags(0).size(), 2U);
   EXPECT_EQ(prepared.train->hashtags(0)[0], 0U);
   EXPECT_EQ(prepared.train->hashtags(0)[1], 2U);
-  EXPECT_TRUE(contains(log_, "tokenized 6000 posts of '" + data_.train.string() + "'")) << log_;
+  EXPECT_TRUE(contains(log_, "read 6000 posts of '" + data_.train.string() + "'")) << log_;
+  EXPECT_TRUE(contains(log_, "tokenized 3600 posts of '" + data_.train.string() + "'")) << log_;
+}
+
+// One post after the other, three times over the file, with the pipeline's parts as other programs use them.
+TEST_F(PrepareDataTest, GivesWhatThePlainWayGives) {
+  std::string text = posts(5000);
+  std::mt19937 random(7);
+  std::uniform_int_distribution<int> word(0, 3000);
+  for (int i = 0; i < 3000; ++i) {
+    for (int length = word(random) % 40; length > 0; --length)
+      text += "Wort" + std::to_string(std::min(word(random), word(random))) + (length % 5 == 0 ? "！ " : " ");
+    text += "#t" + std::to_string(word(random) % 60) + " #Common #common\n\n";
+  }
+  write_file(data_.train, text);
+  tokenizer_.vocab_size = 400;
+  tokenizer_.max_tokens = 12;
+  for (const TokenizerType type : {TokenizerType::word, TokenizerType::sentencepiece}) {
+    tokenizer_.type = type;
+    const PreparedData prepared = prepare(3);
+
+    std::map<std::string, std::uint64_t> counts;
+    std::vector<Post> all;
+    PostReader reader(data_.train, tokenizer_.lowercase);
+    for (Post post; reader.next(post);) {
+      for (const std::string& hashtag : post.hashtags) ++counts[hashtag];
+      all.push_back(std::move(post));
+    }
+    std::erase_if(counts, [&](const auto& entry) { return entry.second < data_.min_count; });
+    ASSERT_EQ(prepared.hashtags.size(), counts.size());
+    for (std::uint32_t row = 0; row < prepared.hashtags.size(); ++row) {
+      EXPECT_EQ(prepared.hashtags[row].count, counts[prepared.hashtags[row].name]);
+    }
+    std::erase_if(all, [&](const Post& post) {
+      return std::none_of(post.hashtags.begin(), post.hashtags.end(),
+                          [&](const std::string& hashtag) { return counts.contains(hashtag); });
+    });
+
+    std::size_t given = 0;
+    std::mutex mutex;
+    const auto tokenizer = Tokenizer::train(
+        tokenizer_,
+        [&](std::vector<std::string>& texts) {
+          const std::scoped_lock lock(mutex);
+          texts.clear();
+          for (; given < all.size() && texts.size() < 100; ++given) texts.push_back(all[given].text);
+          return !texts.empty();
+        },
+        1);
+    ASSERT_EQ(prepared.tokenizer->vocab_size(), tokenizer->vocab_size());
+    for (std::uint32_t id = 0; id < tokenizer->vocab_size(); ++id) {
+      ASSERT_EQ(prepared.tokenizer->token(id), tokenizer->token(id));
+    }
+
+    std::uint64_t at = 0;
+    for (const Post& post : all) {
+      PackedBatch expected;
+      append_encoded(expected, post, *tokenizer, prepared.hashtags);
+      if (expected.tokens.empty()) continue;
+      ASSERT_LT(at, prepared.train->posts());
+      const auto tokens = prepared.train->tokens(at);
+      const auto hashtags = prepared.train->hashtags(at);
+      ASSERT_EQ(std::vector<std::uint32_t>(tokens.begin(), tokens.end()), expected.tokens) << at;
+      ASSERT_EQ(std::vector<std::uint32_t>(hashtags.begin(), hashtags.end()), expected.hashtags) << at;
+      ++at;
+    }
+    EXPECT_EQ(at, prepared.train->posts());
+    EXPECT_GT(at, 5000U);
+  }
 }
 
 TEST_F(PrepareDataTest, WordsAreCountedInPostsThatAreTrainedOn) {
