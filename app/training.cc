@@ -129,6 +129,14 @@ TrainingState TrainingState::from_json(const std::string& text, const std::strin
   }
 }
 
+BatchLoader::Options loader_options(const Experiment& experiment, std::uint32_t threads) {
+  return {.batch_size = experiment.training.batch_size,
+          .seed = experiment.model.seed,
+          .shuffle = true,
+          .workers = 1 + threads / 8,
+          .prefetch = 8};
+}
+
 Training::Training(const Experiment& experiment, const PreparedData& data, const RunFolder& run,
                    Reporter& reporter, std::function<bool()> stop_asked)
     : experiment_(experiment),
@@ -138,11 +146,7 @@ Training::Training(const Experiment& experiment, const PreparedData& data, const
       stop_asked_(std::move(stop_asked)),
       threads_(resolve_threads(experiment.training.threads)),
       model_(model_config(experiment, *data.tokenizer, data.hashtags, threads_)),
-      loader_(*data.train, {.batch_size = experiment.training.batch_size,
-                            .seed = experiment.model.seed,
-                            .shuffle = true,
-                            .workers = 1 + threads_ / 8,
-                            .prefetch = 8}) {
+      loader_(*data.train, loader_options(experiment, threads_)) {
   const bool bag = experiment.model.encoder == EncoderType::bag;
   if (!bag && experiment.training.bag_epochs > 0)
     phases_.push_back({"bag", true, experiment.training.bag_epochs});

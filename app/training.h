@@ -44,6 +44,9 @@ struct TrainingState {
   [[nodiscard]] static TrainingState from_json(const std::string& text, const std::string& file);
 };
 
+// How the batches of a training are made.
+[[nodiscard]] BatchLoader::Options loader_options(const Experiment& experiment, std::uint32_t threads);
+
 class Training {
  public:
   // `stop_asked` is polled between steps.

@@ -67,14 +67,23 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::write(std::span<const std::byte> bytes) {
-  buffer_.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   size_ += bytes.size();
-  if (buffer_.size() >= kBufferBytes) flush_buffer();
+  if (buffer_.size() + bytes.size() < kBufferBytes) {
+    buffer_.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    return;
+  }
+  flush_buffer();
+  write_now(bytes);  // a table may be large: no copy of it
 }
 
 void AtomicFile::flush_buffer() {
-  const char* data = buffer_.data();
-  std::size_t left = buffer_.size();
+  write_now(std::as_bytes(std::span(buffer_)));
+  buffer_.clear();
+}
+
+void AtomicFile::write_now(std::span<const std::byte> bytes) {
+  const auto* data = bytes.data();
+  std::size_t left = bytes.size();
   while (left > 0) {
     const ssize_t count = ::write(descriptor_, data, left);
     if (count < 0) {
@@ -84,7 +93,6 @@ void AtomicFile::flush_buffer() {
     data += count;
     left -= static_cast<std::size_t>(count);
   }
-  buffer_.clear();
 }
 
 void AtomicFile::overwrite(std::uint64_t offset, std::span<const std::byte> bytes) {

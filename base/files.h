@@ -36,6 +36,7 @@ class AtomicFile {
 
  private:
   void flush_buffer();
+  void write_now(std::span<const std::byte> bytes);
 
   std::filesystem::path path_;
   std::filesystem::path partial_;

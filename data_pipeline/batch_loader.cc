@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <condition_variable>
 #include <exception>
 #include <future>
@@ -19,8 +20,10 @@ namespace {
 constexpr std::uint64_t kBlockPosts = 64;
 constexpr std::uint64_t kWindowBlocks = 1024;
 // A page touched brings its neighbours with it, so that the blocks of a window would soon hold far more than
-// they need.
+// they need. A corpus that is small may stay: to touch its pages anew in every epoch costs half of the
+// reading.
 constexpr std::uint64_t kBlocksHeld = 16;
+constexpr std::uint64_t kSmallCorpusBytes = std::uint64_t{32} << 20U;
 constexpr std::size_t kWindowsHeld = 3;  // the last, the present, the next
 
 // The posts of a window, copied out of the corpus, and the order they are given out in.
@@ -138,6 +141,7 @@ struct BatchLoader::Implementation {
     const std::uint64_t begin = index * options.batch_size;
     const std::uint64_t end = std::min(begin + options.batch_size, corpus.posts());
     PackedBatch batch;
+    reserve(batch, end - begin);
     std::uint64_t place = begin;
     for (std::uint64_t number = begin / (kBlockPosts * kWindowBlocks); place < end; ++number) {
       const std::uint64_t first = window_begin(number);
@@ -147,6 +151,18 @@ struct BatchLoader::Implementation {
       for (; place < last; ++place) append_post(batch, window->posts, window->order[place - first]);
     }
     return batch;
+  }
+
+  // Room for so many posts of the corpus, and a little more, so that arrays seldom move.
+  void reserve(PackedBatch& batch, std::uint64_t posts) const {
+    const double share = 1.02 * static_cast<double>(posts) / static_cast<double>(corpus.posts());
+    const auto part = [&](std::uint64_t all) {
+      return static_cast<std::size_t>(std::ceil(share * static_cast<double>(all)));
+    };
+    batch.tokens.reserve(part(corpus.tokens()));
+    batch.hashtags.reserve(part(corpus.hashtags()));
+    batch.token_offsets.reserve(posts + 1);
+    batch.hashtag_offsets.reserve(posts + 1);
   }
 
   static void append_post(PackedBatch& batch, const PackedBatch& from, std::uint32_t post) {
@@ -178,17 +194,22 @@ struct BatchLoader::Implementation {
     return wanted.get();
   }
 
+  void release_pages() const {
+    if (corpus.bytes() > kSmallCorpusBytes) corpus.release_pages();
+  }
+
   Window read_window(std::uint64_t number) {
     Window window;
     const std::uint64_t first = number * kWindowBlocks;
     const std::uint64_t last = std::min(first + kWindowBlocks, blocks);
+    reserve(window.posts, (last - first) * kBlockPosts);
     for (std::uint64_t place = first; place < last; ++place) {
       const std::uint64_t begin = block_order[place] * kBlockPosts;
       const std::uint64_t end = std::min(begin + kBlockPosts, corpus.posts());
       for (std::uint64_t post = begin; post < end; ++post) corpus.append_to(window.posts, post);
-      if ((place + 1) % kBlocksHeld == 0) corpus.release_pages();
+      if ((place + 1) % kBlocksHeld == 0) release_pages();
     }
-    corpus.release_pages();
+    release_pages();
     window.order.resize(window.posts.posts());
     std::iota(window.order.begin(), window.order.end(), 0U);
     if (options.shuffle) Random(options.seed, epoch, number + 1).shuffle(std::span(window.order));
@@ -237,5 +258,18 @@ void BatchLoader::start(std::uint64_t epoch, std::uint64_t first_batch) {
 bool BatchLoader::next(PackedBatch& batch) { return implementation_->next(batch); }
 
 double BatchLoader::seconds_waited() const { return implementation_->waited.count(); }
+
+std::uint64_t loader_memory(const Corpus& corpus, const BatchLoader::Options& options) {
+  const std::uint64_t posts = corpus.posts();
+  if (posts == 0) return 0;
+  const std::uint64_t held = std::min(posts, kWindowsHeld * kWindowBlocks * kBlockPosts);
+  // One batch more with each worker, and one with the step.
+  const std::uint64_t made = (options.prefetch + options.workers + 1) * std::uint64_t{options.batch_size};
+  // Without the header, 4 bytes an id and 16 a post: here two offsets of 4, and 4 for a window's order.
+  const double ids_per_post = static_cast<double>(corpus.bytes() - 16 * posts) / static_cast<double>(posts);
+  const std::uint64_t mapped = corpus.bytes() > kSmallCorpusBytes ? 0 : corpus.bytes();
+  return mapped +
+         static_cast<std::uint64_t>(static_cast<double>(held + std::min(made, posts)) * (ids_per_post + 12));
+}
 
 }  // namespace tagspace

@@ -61,6 +61,8 @@ class Corpus {
   [[nodiscard]] const CorpusInfo& info() const { return info_; }
   [[nodiscard]] std::uint64_t posts() const { return posts_; }
   [[nodiscard]] std::uint64_t tokens() const { return tokens_.size(); }
+  [[nodiscard]] std::uint64_t hashtags() const { return hashtags_.size(); }
+  [[nodiscard]] std::uint64_t bytes() const { return file_.bytes().size(); }
   [[nodiscard]] std::span<const std::uint32_t> tokens(std::uint64_t post) const;
   [[nodiscard]] std::span<const std::uint32_t> hashtags(std::uint64_t post) const;  // ascending
   // Of the posts alone: equal for equal posts, whatever file they came from.
@@ -172,5 +174,8 @@ class BatchLoader {
   struct Implementation;
   std::unique_ptr<Implementation> implementation_;
 };
+
+// Bytes that a loader holds at most: windows, batches made ahead, and a small corpus' pages.
+[[nodiscard]] std::uint64_t loader_memory(const Corpus& corpus, const BatchLoader::Options& options);
 
 }  // namespace tagspace

@@ -10,6 +10,7 @@
 #include "app/commands/command.h"
 #include "app/experiment.h"
 #include "app/libtorch_program.h"
+#include "app/memory.h"
 #include "app/progress.h"
 #include "app/run_folder.h"
 #include "app/stop_signal.h"
@@ -190,9 +191,11 @@ int train(const TrainArguments& arguments) {
   }
   const std::string shown_output = shell_word(output.string());
   try {
-    if (experiment.model.device.cuda) {
-      check_memory(model_config(experiment, *data.tokenizer, data.hashtags, threads), data,
-                   experiment.training.batch_size, experiment.tokenizer.max_tokens, reporter);
+    const ModelConfig config = model_config(experiment, *data.tokenizer, data.hashtags, threads);
+    if (config.device.cuda) {
+      check_memory(config, data, experiment.training.batch_size, experiment.tokenizer.max_tokens, reporter);
+    } else {
+      report_memory(config, experiment, data, reporter);
     }
     Training training(experiment, data, *run, reporter, [&] { return stop.arrived(); });
     if (arguments.resume) training.resume();

@@ -536,6 +536,24 @@ class Training(Workplace):
         self.assert_same_run("threads-1", "threads-2")
         self.assert_same_run("threads-1", "threads-3")
 
+    def test_the_memory_foretold_is_what_it_takes(self):
+        if any(mark in pathlib.Path(PROGRAM).read_bytes() for mark in (b"__asan_init", b"__tsan_init")):
+            self.skipTest("a sanitizer has memory of its own")
+        for name, encoder, batch_size, threads in (("small", {"type": "bag", "dim": 8}, 64, 1),
+                                                   ("large", {"type": "cnn", "dim": 256, "filters": 4000}, 1024, 2)):
+            self.config(f"memory-{name}", encoder=encoder,
+                        training={"epochs": 1, "batch_size": batch_size, "device": "cpu", "threads": threads})
+            with tempfile.TemporaryFile() as log:
+                program = subprocess.Popen([PROGRAM, "train", f"memory-{name}.json"], cwd=self.folder, stderr=log)
+                _, status, usage = os.wait4(program.pid, 0)
+                program.returncode = os.waitstatus_to_exitcode(status)
+                log.seek(0)
+                text = log.read().decode()
+            self.assertEqual(program.returncode, 0, text)
+            foretold = int(re.search(r"memory: about ([\d,]+) MiB at most", text)[1].replace(",", ""))
+            taken = usage.ru_maxrss / 1024
+            self.assertTrue(taken / 1.15 <= foretold <= taken * 1.15, f"{name}: {foretold} MiB foretold, {taken:.0f} taken\n{text}")
+
     def test_the_seed_decides(self):
         self.config("seed")
         for output, seed in (("a", 5), ("b", 5), ("c", 6)):

@@ -1,0 +1,45 @@
+#include "model/cpu_memory.h"
+
+#include <algorithm>
+
+namespace tagspace {
+
+CpuMemory estimate_cpu_memory(const ModelConfig& config, const StepSize& size) {
+  constexpr std::uint64_t kFloat = 4;
+  constexpr std::uint64_t kFilterBlock = 32;  // filters that a thread multiplies with all words at a time
+  constexpr std::uint64_t kPostsPerScoreBlock = 64;  // posts whose scores a thread holds at a time
+  const std::uint64_t dim = config.dim;
+  const std::uint64_t filters = config.encoder == EncoderType::cnn ? config.filters : 0;
+  const std::uint64_t width = config.window * dim;
+  const std::uint64_t dense = filters == 0 ? 0 : filters * (width + 1) + dim * (filters + 1);
+  const std::uint64_t threads = std::max<std::uint64_t>(1, config.threads);
+  const auto [posts, tokens, distinct] = size;
+
+  // What LibTorch and its matrix products take once they have been used, as measured.
+  constexpr std::uint64_t kLibrary = std::uint64_t{12} << 20U;
+
+  CpuMemory memory;
+  memory.library = kLibrary;
+  memory.parameters =
+      ((std::uint64_t{config.vocab_size} + config.hashtags) * dim + dense + config.max_tries) * kFloat;
+  if (config.optimizer == OptimizerType::adagrad)
+    memory.optimizer = memory.parameters - config.max_tries * kFloat;
+
+  const std::uint64_t contributions = std::max(2 * posts, tokens);
+  std::uint64_t values =
+      9 * posts + 2 * posts * dim;  // positives to gradients' scalars; vectors and gradients
+  values += 11 * contributions;     // rows to selves, grouped rows, the sort's own memory
+  if (config.word_dropout > 0) values += tokens;
+  if (filters > 0) {
+    values += 4 * posts * filters;                    // maxima, places, features, their gradient
+    values += 2 * tokens + 2 * distinct;              // tokens as distinct words, and grouped
+    values += distinct * dim + tokens * dim + dense;  // vectors of distinct words, gradients
+    const std::uint64_t blocks = (filters + kFilterBlock - 1) / kFilterBlock;
+    values += std::min(threads, blocks) * kFilterBlock * (width + (distinct + 1) * config.window + 2 * posts);
+  }
+  memory.step = values * kFloat;
+  memory.validation = (dim + threads * kPostsPerScoreBlock) * config.hashtags * kFloat;
+  return memory;
+}
+
+}  // namespace tagspace
