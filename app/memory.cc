@@ -53,7 +53,7 @@ StepSize size_of_steps(const Corpus& corpus, std::uint64_t posts) {
   const std::uint64_t tokens = words.size();
   std::sort(words.begin(), words.end());
   const auto distinct = std::unique(words.begin(), words.end()) - words.begin();
-  return {count, tokens, static_cast<std::uint64_t>(distinct)};
+  return {count, tokens, static_cast<std::uint64_t>(distinct), std::min(count, std::uint64_t{kPostsAtOnce})};
 }
 
 std::string mebibytes(std::uint64_t bytes) {

@@ -34,9 +34,14 @@ float* sums_of(const Parameter& parameter) {
   return parameter.sums.defined() ? parameter.sums.mutable_data_ptr<float>() : nullptr;
 }
 
+// At least `count` values, of any content: what there was is given back before there is more.
 template <typename T>
 T* resized(std::vector<T>& values, std::size_t count) {
-  if (values.size() < count) values.resize(count);
+  if (values.size() < count) {
+    values.clear();
+    values.shrink_to_fit();
+    values.resize(count);
+  }
   return values.data();
 }
 

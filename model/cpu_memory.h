@@ -13,6 +13,7 @@ struct StepSize {
   std::uint64_t posts = 0;
   std::uint64_t tokens = 0;
   std::uint64_t distinct_words = 0;  // among the tokens
+  std::uint64_t encoded = 0;         // posts that validation encodes at once
 };
 
 // Bytes that training adds to what the program holds before it begins. A step's memory grows to what the
@@ -22,7 +23,7 @@ struct CpuMemory {
   std::uint64_t parameters = 0;  // tables, convolution, linear layer
   std::uint64_t optimizer = 0;   // sums of squared gradients
   std::uint64_t step = 0;        // of a step, or of encoding as many posts
-  std::uint64_t validation = 0;  // a copy of the hashtag table, and blocks of scores
+  std::uint64_t validation = 0;  // a copy of the hashtag table, and what encoding takes
 
   [[nodiscard]] std::uint64_t total() const { return library + parameters + optimizer + step + validation; }
 };
