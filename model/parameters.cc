@@ -6,29 +6,12 @@
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/from_blob.h>
 #include <cmath>
-#include <cstdint>
 #include <stdexcept>
-#include <sys/mman.h>
 
 #include "model/checkpoint.h"
+#include "model/kernels/huge_pages.h"
 
 namespace tagspace {
-
-namespace {
-
-// Rows of a large table are read at random places: with pages of 4 KiB nearly every one would first need its
-// page to be looked up. A hint, which a system may ignore. To be given before the first value is written.
-void ask_for_huge_pages(const at::Tensor& values) {
-#ifdef MADV_HUGEPAGE
-  constexpr std::uintptr_t kHugePage = std::uintptr_t{2} << 20;
-  const auto begin = reinterpret_cast<std::uintptr_t>(values.data_ptr());
-  const std::uintptr_t first = (begin + kHugePage - 1) / kHugePage * kHugePage;
-  const std::uintptr_t last = (begin + values.nbytes()) / kHugePage * kHugePage;
-  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
-#endif
-}
-
-}  // namespace
 
 Parameters::Parameters(const ModelConfig& config, at::Device device)
     : is_cnn_(config.encoder == EncoderType::cnn), has_sums_(config.optimizer == OptimizerType::adagrad) {
@@ -41,7 +24,7 @@ Parameters::Parameters(const ModelConfig& config, at::Device device)
   const auto table_type = config.table_format == TableFormat::bfloat16 ? at::kBFloat16 : at::kFloat;
   const auto normal = [&](std::int64_t rows) {
     at::Tensor values = at::empty({rows, dim}, at::kFloat);
-    ask_for_huge_pages(values);
+    kernels::ask_for_huge_pages(values.data_ptr(), values.nbytes());
     return values.normal_(0, config.initial_scale, generator).to(device, table_type);
   };
   // As torch.nn.Conv1d and torch.nn.Linear start: uniform within 1 / sqrt(inputs).
@@ -69,7 +52,9 @@ void Parameters::reset_optimizer() {
       parameter->sums.zero_();
     } else {
       parameter->sums = at::empty_like(parameter->value, at::kFloat);
-      if (parameter->sums.device().is_cpu()) ask_for_huge_pages(parameter->sums);
+      if (parameter->sums.device().is_cpu()) {
+        kernels::ask_for_huge_pages(parameter->sums.data_ptr(), parameter->sums.nbytes());
+      }
       parameter->sums.zero_();
     }
   }

@@ -46,8 +46,12 @@ constexpr std::size_t kPostsPerTask = 4;  // some of them need a thousand tries
 
 void warp(const WarpConfig& config, const WarpBatch& batch, float gradient_scale, const WarpResult& result,
           CpuContext& context) {
-  // A task with many pairs fetches a row that several of them read once.
-  const std::size_t posts_per_task = config.negatives == Negatives::sampled ? kPostsPerTask : kPairsAtOnce;
+  // Under `shared`, a task with many posts asks memory less often for rows that several of them read. What a
+  // post gets does not depend on the tasks.
+  const std::size_t posts_per_task =
+      config.negatives == Negatives::sampled
+          ? kPostsPerTask
+          : std::max<std::size_t>(kPairsAtOnce, batch.posts / (2 * context.pool.threads()));
   const std::size_t floats_of_bits =
       config.negatives == Negatives::exact
           ? kPairsAtOnce * words_of_bits(batch.rows) * (sizeof(std::uint64_t) / sizeof(float))

@@ -260,6 +260,7 @@ class PostSearch {
       float* gradient = result_.post_gradient + post * dim_;
       for (std::size_t i = 0; i < dim_; ++i) gradient[i] = 0;
     }
+    const std::uint32_t last_pair = batch_.positive_offsets[end];
     for (std::size_t post = begin; post < end; ++post) {
       Search search{};
       search.post = static_cast<std::uint32_t>(post);
@@ -270,6 +271,9 @@ class PostSearch {
       search.violator = kNoViolator;
       for (std::uint32_t pair = batch_.positive_offsets[post]; pair < batch_.positive_offsets[post + 1];
            ++pair) {
+        // Positives are anywhere in the table, too.
+        constexpr std::uint32_t kPairsAhead = 4;
+        if (pair + kPairsAhead < last_pair) prefetch(row(batch_.positives[pair + kPairsAhead]));
         Search of_pair = search;
         of_pair.pair = pair;
         of_pair.positive_score = score(of_pair, row(batch_.positives[pair]));
@@ -381,16 +385,23 @@ class PostSearch {
     }
 
     // The rows of the draws `place` .. `place` + kGroup, valid until the next call; `place` is a multiple of
-    // kGroup. Rows up to `ahead` draws later are asked for, each once.
-    const std::uint32_t* group(std::uint64_t place, std::uint32_t ahead) {
-      const std::uint64_t wanted = place + kGroup + ahead;
+    // kGroup. Memory is asked for each row once. In a long search that is done for draws that come much
+    // later, a few with each group, so that it has the time of many groups to answer.
+    const std::uint32_t* group(std::uint64_t place, bool is_long) {
+      constexpr std::uint64_t kSoon = 4 * kGroup;
+      constexpr std::uint64_t kLater = 512;
+      constexpr std::uint64_t kAtOnce = 2;
       // After short searches there are draws that no pair reads.
       if (made_ < place) made_ = place / kDraws * kDraws;
-      while (made_ < wanted && made_ < kKept) {
-        make(made_, ids_ + made_);
-        for (std::uint32_t i = 0; i < kDraws; ++i) search_.prefetch(search_.row(ids_[made_ + i]));
-        made_ += kDraws;
+      if (asked_ < place) asked_ = place;
+      std::uint64_t wanted = place + kGroup;
+      if (is_long) {
+        const std::uint64_t later = asked_ + kAtOnce < place + kLater ? asked_ + kAtOnce : place + kLater;
+        wanted = later > wanted + kSoon ? later : wanted + kSoon;
       }
+      if (wanted > kKept) wanted = kKept;
+      for (; made_ < wanted; made_ += kDraws) make(made_, ids_ + made_);
+      for (; asked_ < wanted; ++asked_) search_.prefetch(search_.row(ids_[asked_]));
       if (place < kKept) return ids_ + place;
       // Long after the task's first draws there is no memory for them.
       const std::uint64_t first = place / kDraws * kDraws;
@@ -413,7 +424,8 @@ class PostSearch {
     static constexpr std::uint32_t kKept = 4096;
     const PostSearch& search_;
     std::uint64_t first_;
-    std::uint64_t made_ = 0;
+    std::uint64_t made_ = 0;   // draws, from the task's first, of which the rows are known,
+    std::uint64_t asked_ = 0;  // and those that memory was asked for
     std::uint64_t overflow_ = ~std::uint64_t{0};
     std::uint32_t ids_[kKept + kDraws];
   };
@@ -424,7 +436,7 @@ class PostSearch {
     const float* rows[kGroup];
     for (std::uint32_t draw = 0; draw < max_draws_; draw += kGroup) {
       // A search that has become long is likely to go on.
-      const std::uint32_t* ids = draws.group(place + draw, draw < kDraws ? 0 : 4 * kDraws);
+      const std::uint32_t* ids = draws.group(place + draw, draw >= kDraws);
       for (std::uint32_t r = 0; r < kGroup; ++r) rows[r] = row(ids[r]);
       Vec8 inverses;
       if (kCosine) inverses_of(rows, inverses);
