@@ -8,10 +8,14 @@
 #include "app/commands/command.h"
 #include "app/output.h"
 #include "app/trained_model.h"
+#include "data_pipeline/parallel.h"
 #include "data_pipeline/post_batcher.h"
 
 namespace tagspace {
 namespace {
+
+// The more posts share the product of a word with the filters, the less it costs each.
+constexpr std::size_t kEmbeddedAtOnce = 4096;
 
 struct Arguments {
   RunOptions run;
@@ -43,18 +47,25 @@ int embed(const Arguments& arguments) {
   std::vector<float> vectors;  // [posts, dim]
   const bool text = arguments.format == "text";
   std::size_t posts = 0;
-  while (batcher.next(kPostsAtOnce, batch)) {
+  std::vector<std::string> lines(trained.threads);
+  while (batcher.next(kEmbeddedAtOnce, batch)) {
     // NumPy's header comes first and says how many there are, so all are kept.
     const std::size_t begin = text ? 0 : posts * dim;
     posts += batch.posts();
     vectors.resize(begin + batch.posts() * dim);
     trained.encode(batch, vectors.data() + begin);
     if (!text) continue;
-    std::string line;
-    for (std::size_t i = 0; i < vectors.size(); ++i) {
-      fmt::format_to(std::back_inserter(line), "{:.9g}{}", vectors[i], (i + 1) % dim == 0 ? '\n' : ' ');
-    }
-    output.write(line);
+    run_threads(trained.threads, [&](std::uint32_t thread) {
+      std::string& text_of_part = lines[thread];
+      text_of_part.clear();
+      const std::size_t first = batch.posts() * thread / trained.threads * dim;
+      const std::size_t last = batch.posts() * (thread + 1) / trained.threads * dim;
+      for (std::size_t i = first; i < last; ++i) {
+        // The shortest digits that give the same float.
+        fmt::format_to(std::back_inserter(text_of_part), "{}{}", vectors[i], (i + 1) % dim == 0 ? '\n' : ' ');
+      }
+    });
+    for (const std::string& part : lines) output.write(part);
     output.flush();
   }
   if (!text) {

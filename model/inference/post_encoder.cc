@@ -8,7 +8,7 @@
 namespace tagspace {
 namespace {
 
-constexpr std::size_t kPostsPerPiece = 1024;
+constexpr std::size_t kPostsPerPiece = 4096;
 
 }  // namespace
 
