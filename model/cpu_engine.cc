@@ -23,6 +23,7 @@ namespace tagspace {
 namespace {
 
 using kernels::RandomStream;
+using kernels::room_for;
 
 // Posts whose features and vectors are computed together; a fixed number, so that products do not depend on
 // the number of threads.
@@ -34,29 +35,16 @@ float* sums_of(const Parameter& parameter) {
   return parameter.sums.defined() ? parameter.sums.mutable_data_ptr<float>() : nullptr;
 }
 
-// At least `count` values, of any content: what there was is given back before there is more.
-template <typename T>
-T* resized(std::vector<T>& values, std::size_t count) {
-  if (values.size() < count) {
-    values.clear();
-    values.shrink_to_fit();
-    values.resize(count);
-  }
-  return values.data();
-}
-
 at::Tensor view(float* data, std::int64_t rows, std::int64_t columns) {
   return at::from_blob(data, {rows, columns}, at::kFloat);
 }
 
 // What a step computes on the way; kept from step to step so that nothing is allocated anew.
 struct Workspace {
-  std::vector<std::uint32_t> words;         // [tokens] row of the word table, or kNoWord where dropped
-  std::vector<std::uint32_t> places_words;  // [tokens] the same as a row of distinct_vectors
-  kernels::RowGroups word_groups;           // tokens by word
-  std::vector<float> distinct_vectors;      // [distinct words, dim]
-  std::vector<float> maxima;                // [posts, filters], then tanh of it
-  std::vector<std::uint32_t> places;        // [posts, filters]
+  std::vector<std::uint32_t> words;     // [tokens] row of the word table, or kNoWord where dropped
+  kernels::DistinctWords distinct;      // of these
+  std::vector<float> maxima;            // [posts, filters], then tanh of it
+  std::vector<std::uint32_t> places;    // [posts, filters]
   std::vector<float> features;          // [posts, filters] tanh(tanh(maximum)), with dropout when training
   std::vector<std::uint8_t> kept;       // which values dropout left, of the features, or a bag's post vectors
   std::vector<float> feature_gradient;  // [posts, filters]
@@ -104,26 +92,6 @@ class CpuEngine final : public Engine {
                      });
   }
 
-  // Distinct words of `words`, their vectors side by side, and the tokens as rows of them.
-  void gather_words(std::size_t tokens, const std::uint32_t* words) {
-    Workspace& w = workspace;
-    word_grouper.group(words, tokens, w.word_groups);
-    auto* place = resized(w.places_words, tokens);
-    const std::size_t distinct = w.word_groups.rows.size();
-    float* vectors = resized(w.distinct_vectors, distinct * config.dim);
-    std::fill_n(place, tokens, kernels::kNoWord);
-    constexpr std::size_t kPerTask = 128;
-    context.pool.run((distinct + kPerTask - 1) / kPerTask, [&](std::size_t task, std::size_t) {
-      for (std::size_t i = task * kPerTask; i < std::min(distinct, (task + 1) * kPerTask); ++i) {
-        std::copy_n(values_of(parameters.words) + std::size_t{w.word_groups.rows[i]} * config.dim, config.dim,
-                    vectors + i * config.dim);
-        for (auto at = w.word_groups.offsets[i]; at < w.word_groups.offsets[i + 1]; ++at) {
-          place[w.word_groups.order[at]] = static_cast<std::uint32_t>(i);
-        }
-      }
-    });
-  }
-
   [[nodiscard]] kernels::ConvShape shape() const { return {config.dim, config.window, config.filters}; }
 
   // Post vectors of posts given by `offsets` and `words`, with dropout, into workspace.post_vectors.
@@ -131,30 +99,30 @@ class CpuEngine final : public Engine {
                  std::uint64_t step) {
     Workspace& w = workspace;
     const std::size_t dim = config.dim;
-    float* vectors = resized(w.post_vectors, posts * dim);
+    float* vectors = room_for(w.post_vectors, posts * dim);
     if (as_bag || !is_cnn()) {
-      float* scales = resized(w.scales, posts);
+      float* scales = room_for(w.scales, posts);
       kernels::bag_forward({posts, offsets, words}, values_of(parameters.words), dim, vectors, scales,
-                           word_grouper, w.word_groups, context);
+                           w.distinct.grouper, w.distinct.groups, context);
       if (!is_cnn() && config.dropout > 0) {
-        auto* kept = resized(w.kept, posts * kernels::bytes_of(dim));
+        auto* kept = room_for(w.kept, posts * kernels::bytes_of(dim));
         for_posts(posts, kPostsPerTask, [&](std::int64_t first, std::int64_t count) {
           drop_posts(dropout(step), first, count, dim, vectors, kept);
         });
       }
       return vectors;
     }
-    gather_words(offsets[posts], words);
+    kernels::gather_words(words, offsets[posts], values_of(parameters.words), dim, w.distinct, context);
     const std::size_t filters = config.filters;
-    float* maxima = resized(w.maxima, posts * filters);
-    float* features = resized(w.features, posts * filters);
-    kernels::conv_max_forward(shape(), {posts, offsets, w.places_words.data()}, w.distinct_vectors.data(),
-                              w.word_groups.rows.size(), values_of(parameters.convolution),
-                              values_of(parameters.bias), maxima,
-                              resized(w.places, posts * filters), context);
+    float* maxima = room_for(w.maxima, posts * filters);
+    float* features = room_for(w.features, posts * filters);
+    kernels::conv_max_forward(shape(), {posts, offsets, w.distinct.places.data()}, w.distinct.vectors.data(),
+                              w.distinct.groups.rows.size(), values_of(parameters.convolution),
+                              values_of(parameters.bias), maxima, room_for(w.places, posts * filters),
+                              context);
     const auto columns = static_cast<std::int64_t>(filters);
     const kernels::Dropout drop = dropout(step);
-    auto* kept = resized(w.kept, posts * kernels::bytes_of(filters));
+    auto* kept = room_for(w.kept, posts * kernels::bytes_of(filters));
     for_posts(posts, kPostsPerTask, [&](std::int64_t first, std::int64_t count) {
       at::Tensor once = view(maxima + first * columns, count, columns);
       at::Tensor twice = view(features + first * columns, count, columns);
@@ -190,9 +158,9 @@ class CpuEngine final : public Engine {
     Workspace& w = workspace;
     const std::uint32_t limit = drop_limit(config.word_dropout);
     const std::size_t tokens = limit == 0 ? 0 : batch.tokens.size();
-    auto* words = resized(w.words, tokens);
-    auto* positives = resized(w.positives, batch.posts());
-    auto* offsets = resized(w.positive_offsets, batch.posts() + 1);
+    auto* words = room_for(w.words, tokens);
+    auto* positives = room_for(w.positives, batch.posts());
+    auto* offsets = room_for(w.positive_offsets, batch.posts() + 1);
     offsets[batch.posts()] = static_cast<std::uint32_t>(batch.posts());
     constexpr std::size_t kPerTask = 512;
     const std::size_t token_tasks = (tokens + kPerTask - 1) / kPerTask;
@@ -237,10 +205,10 @@ class CpuEngine final : public Engine {
   // row.
   kernels::TableUpdate group_hashtags(std::size_t posts) {
     Workspace& w = workspace;
-    auto* rows = resized(w.hashtag_rows, 2 * posts);
-    auto* sources = resized(w.hashtag_sources, 2 * posts);
-    auto* coefficients = resized(w.hashtag_coefficients, 2 * posts);
-    auto* self = resized(w.hashtag_self, 2 * posts);
+    auto* rows = room_for(w.hashtag_rows, 2 * posts);
+    auto* sources = room_for(w.hashtag_sources, 2 * posts);
+    auto* coefficients = room_for(w.hashtag_coefficients, 2 * posts);
+    auto* self = room_for(w.hashtag_self, 2 * posts);
     for (std::size_t i = 0; i < posts; ++i) {
       const bool found = w.violators[i] != kernels::kNoViolator;
       rows[2 * i] = found ? w.positives[i] : kernels::kNoRow;
@@ -262,8 +230,8 @@ class CpuEngine final : public Engine {
   // Each word of a post takes the post's gradient divided by the number of its words.
   void backward_bag(std::size_t posts, const std::uint32_t* offsets, std::uint64_t step, float rate) {
     Workspace& w = workspace;
-    auto* sources = resized(w.sources, offsets[posts]);
-    auto* coefficients = resized(w.coefficients, offsets[posts]);
+    auto* sources = room_for(w.sources, offsets[posts]);
+    auto* coefficients = room_for(w.coefficients, offsets[posts]);
     // Under a cnn that trains as a bag, it is the features that dropout is for.
     const kernels::Dropout drop = is_cnn() ? kernels::Dropout{} : dropout(step);
     kernels::TableUpdate hashtags;
@@ -284,7 +252,7 @@ class CpuEngine final : public Engine {
         std::fill(coefficients + offsets[post], coefficients + offsets[post + 1], found ? w.scales[post] : 0);
       }
     });
-    const kernels::TableUpdate updates[] = {{&w.word_groups,
+    const kernels::TableUpdate updates[] = {{&w.distinct.groups,
                                              {w.post_gradient.data(), sources, coefficients, nullptr},
                                              values_of(parameters.words),
                                              sums_of(parameters.words)},
@@ -298,13 +266,13 @@ class CpuEngine final : public Engine {
     const auto filters = static_cast<std::int64_t>(config.filters);
     const auto dim = static_cast<std::int64_t>(config.dim);
     const auto count = static_cast<std::int64_t>(posts);
-    float* feature_gradient = resized(w.feature_gradient, posts * config.filters);
+    float* feature_gradient = room_for(w.feature_gradient, posts * config.filters);
     const at::Tensor vectors_gradient = view(w.post_gradient.data(), count, dim);
     const at::Tensor features = view(w.features.data(), count, filters);
 
     // Linear layer: out = features * linear^T + linear_bias. Tasks for blocks of its columns, then for posts.
     at::Tensor linear_gradient =
-        view(resized(w.linear_gradient, std::size_t{config.dim} * config.filters), dim, filters);
+        view(room_for(w.linear_gradient, std::size_t{config.dim} * config.filters), dim, filters);
     const auto column_tasks = static_cast<std::size_t>((filters + kColumnsPerTask - 1) / kColumnsPerTask);
     const auto post_tasks = static_cast<std::size_t>((count + kPostsPerTask - 1) / kPostsPerTask);
     const kernels::Dropout drop = dropout(step);
@@ -333,15 +301,15 @@ class CpuEngine final : public Engine {
                                    w.features.data() + post * config.filters, row, context);
       }
     });
-    at::Tensor linear_bias_gradient = view(resized(w.linear_bias_gradient, config.dim), 1, dim);
+    at::Tensor linear_bias_gradient = view(room_for(w.linear_bias_gradient, config.dim), 1, dim);
     at::sum_out(linear_bias_gradient, vectors_gradient, {0}, true);
 
     const std::size_t tokens = offsets[posts];
-    float* token_gradient = resized(w.token_gradient, tokens * config.dim);
+    float* token_gradient = room_for(w.token_gradient, tokens * config.dim);
     float* convolution_gradient =
-        resized(w.convolution_gradient, static_cast<std::size_t>(parameters.convolution.value.numel()));
-    float* bias_gradient = resized(w.bias_gradient, config.filters);
-    kernels::conv_max_backward(shape(), {posts, offsets, w.places_words.data()}, w.distinct_vectors.data(),
+        room_for(w.convolution_gradient, static_cast<std::size_t>(parameters.convolution.value.numel()));
+    float* bias_gradient = room_for(w.bias_gradient, config.filters);
+    kernels::conv_max_backward(shape(), {posts, offsets, w.distinct.places.data()}, w.distinct.vectors.data(),
                                values_of(parameters.convolution), feature_gradient, w.places.data(),
                                convolution_gradient, bias_gradient, token_gradient, context);
 
@@ -355,9 +323,9 @@ class CpuEngine final : public Engine {
     update(parameters.linear, w.linear_gradient.data());
     update(parameters.linear_bias, w.linear_bias_gradient.data());
 
-    auto* sources = resized(w.sources, tokens);
+    auto* sources = room_for(w.sources, tokens);
     for (std::size_t t = 0; t < tokens; ++t) sources[t] = static_cast<std::uint32_t>(t);
-    const kernels::TableUpdate updates[] = {{&w.word_groups,
+    const kernels::TableUpdate updates[] = {{&w.distinct.groups,
                                              {token_gradient, sources, nullptr, nullptr},
                                              values_of(parameters.words),
                                              sums_of(parameters.words)},
@@ -390,12 +358,12 @@ class CpuEngine final : public Engine {
                                         w.positive_offsets.data(),
                                         step,
                                         0};
-    const kernels::WarpResult result{resized(w.violators, posts),
-                                     resized(w.tries, posts),
-                                     resized(w.losses, posts),
-                                     resized(w.positive_gradient, posts),
-                                     resized(w.negative_gradient, posts),
-                                     resized(w.post_gradient, posts * config.dim)};
+    const kernels::WarpResult result{room_for(w.violators, posts),
+                                     room_for(w.tries, posts),
+                                     room_for(w.losses, posts),
+                                     room_for(w.positive_gradient, posts),
+                                     room_for(w.negative_gradient, posts),
+                                     room_for(w.post_gradient, posts * config.dim)};
     kernels::warp(warp_config, warp_batch, 1 / static_cast<float>(posts), result, context);
 
     StepStatistics statistics;
@@ -432,7 +400,6 @@ class CpuEngine final : public Engine {
   Parameters& parameters;
   kernels::CpuContext context;
   std::vector<float> rank_weights;  // [max_tries]
-  kernels::RowGrouper word_grouper;
   kernels::RowGrouper hashtag_grouper;
   Workspace workspace;
   PostEncoder encoder;

@@ -36,21 +36,12 @@ void PostEncoder::encode_piece(const EncoderWeights& weights, const kernels::Pac
     kernels::bag_forward(tokens, weights.words, dim_, post_vectors, scales_.data(), context);
     return;
   }
-  const std::size_t token_count = tokens.offsets[tokens.posts];
-  grouper_.group(tokens.words, token_count, groups_);
-  distinct_vectors_.resize(groups_.rows.size() * dim_);
-  distinct_.resize(token_count);
-  for (std::size_t i = 0; i < groups_.rows.size(); ++i) {
-    std::copy_n(weights.words + groups_.rows[i] * dim_, dim_, distinct_vectors_.data() + i * dim_);
-    for (std::uint32_t at = groups_.offsets[i]; at < groups_.offsets[i + 1]; ++at) {
-      distinct_[groups_.order[at]] = static_cast<std::uint32_t>(i);
-    }
-  }
+  kernels::gather_words(tokens.words, tokens.offsets[tokens.posts], weights.words, dim_, distinct_, context);
   const std::size_t filters = shape_.filters;
   features_.resize(tokens.posts * filters);
-  kernels::conv_max_forward(shape_, {tokens.posts, tokens.offsets, distinct_.data()},
-                            distinct_vectors_.data(), groups_.rows.size(), weights.convolution, weights.bias,
-                            features_.data(), nullptr, context);
+  kernels::conv_max_forward(shape_, {tokens.posts, tokens.offsets, distinct_.places.data()},
+                            distinct_.vectors.data(), distinct_.groups.rows.size(), weights.convolution,
+                            weights.bias, features_.data(), nullptr, context);
   kernels::tanh_of_tanh(features_.data(), features_.size(), context);
   kernels::products({features_.data(), tokens.posts, filters}, {weights.linear, dim_, filters},
                     weights.linear_bias, post_vectors, context);

@@ -45,11 +45,8 @@ class PostEncoder {
   // Kept from call to call, so that nothing is allocated anew.
   std::vector<std::uint32_t> offsets_;
   std::vector<float> scales_;  // [posts]
-  kernels::RowGrouper grouper_;
-  kernels::RowGroups groups_;            // tokens by word
-  std::vector<float> distinct_vectors_;  // [distinct words, dim]
-  std::vector<std::uint32_t> distinct_;  // [tokens] the word as a row of distinct_vectors_
-  std::vector<float> features_;          // [posts, filters]
+  kernels::DistinctWords distinct_;
+  std::vector<float> features_;  // [posts, filters]
 };
 
 // Each row of `vectors` [rows, dim] to length 1, as the cosine score has it; a zero vector stays.

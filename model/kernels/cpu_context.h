@@ -30,6 +30,18 @@ struct CacheLineAllocator {
 };
 using Floats = std::vector<float, CacheLineAllocator<float>>;
 
+// At least `count` values, of any content. What there was is given back before there is more, so that old and
+// new are never held together.
+template <typename Vector>
+typename Vector::value_type* room_for(Vector& values, std::size_t count) {
+  if (values.size() < count) {
+    values.clear();
+    values.shrink_to_fit();
+    values.resize(count);
+  }
+  return values.data();
+}
+
 struct CpuContext {
   explicit CpuContext(std::size_t threads, const SimdKernels* kernels = available_simd_kernels().back())
       : pool(threads), simd(kernels), scratch(pool.threads()) {}

@@ -251,6 +251,25 @@ void bag_forward(const PackedTokens& tokens, const float* word_vectors, std::siz
   });
 }
 
+void gather_words(const std::uint32_t* words, std::size_t tokens, const float* word_vectors, std::size_t dim,
+                  DistinctWords& distinct, CpuContext& context) {
+  static_assert(kNoWord == kNoRow);
+  distinct.grouper.group(words, tokens, distinct.groups);
+  const RowGroups& groups = distinct.groups;
+  float* vectors = room_for(distinct.vectors, groups.rows.size() * dim);
+  std::uint32_t* places = room_for(distinct.places, tokens);
+  std::fill_n(places, tokens, kNoWord);
+  constexpr std::size_t kWordsPerTask = 128;
+  for_ranges(context, groups.rows.size(), kWordsPerTask, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) {
+      std::copy_n(word_vectors + std::size_t{groups.rows[i]} * dim, dim, vectors + i * dim);
+      for (auto at = groups.offsets[i]; at < groups.offsets[i + 1]; ++at) {
+        places[groups.order[at]] = static_cast<std::uint32_t>(i);
+      }
+    }
+  });
+}
+
 // A task is a block of filters: its products with all distinct words stay in the core's cache while the
 // posts' maxima are taken from them.
 void conv_max_forward(const ConvShape& shape, const PackedTokens& tokens, const float* word_vectors,

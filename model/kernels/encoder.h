@@ -6,11 +6,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "model/kernels/row_update.h"
+
 namespace tagspace::kernels {
 
 struct CpuContext;  // cpu_context.h
-struct RowGroups;   // row_update.h
-class RowGrouper;
 
 // A token that takes part as a zero vector (cnn) or not at all (bag): left out by dropout.
 constexpr std::uint32_t kNoWord = 0xFFFFFFFF;
@@ -35,6 +35,19 @@ void bag_forward(const PackedTokens& tokens, const float* word_vectors, std::siz
 // while the others take the means.
 void bag_forward(const PackedTokens& tokens, const float* word_vectors, std::size_t dim, float* post_vectors,
                  float* scales, RowGrouper& grouper, RowGroups& words, CpuContext& context);
+
+// --- The distinct words of a batch
+// --------------------------------------------------------------------------------
+
+struct DistinctWords {
+  RowGrouper grouper;
+  RowGroups groups;                   // tokens by word
+  std::vector<float> vectors;         // [distinct words, dim] their vectors, side by side
+  std::vector<std::uint32_t> places;  // [tokens] each token's word as a row of `vectors`, or kNoWord
+};
+// Of `words` [tokens], rows of `word_vectors` or kNoWord. The arrays may be longer than they need be.
+void gather_words(const std::uint32_t* words, std::size_t tokens, const float* word_vectors, std::size_t dim,
+                  DistinctWords& distinct, CpuContext& context);
 
 // --- Convolution, maximum over time
 // ---------------------------------------------------------------------------

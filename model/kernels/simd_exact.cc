@@ -137,29 +137,25 @@ inline std::uint32_t bits_of(const Int8& mask) {
   return static_cast<std::uint32_t>(two[0] | two[1]);
 }
 
-// The rows that kDraws draws of one sequence propose, from Philox block `first` on. The blocks are computed
-// side by side, written so that compilers make vector code of it.
+// The rows that kDraws draws propose, from Philox block `first` (see first_block()) on, a multiple of kDraws
+// / 2. The blocks are computed side by side, written so that compilers make vector code of it.
 constexpr std::uint32_t kDraws = 16;
-struct Sequence {
-  std::uint64_t key;
-  std::uint32_t item;
-  std::uint64_t step;
-  std::uint32_t rows;
-};
-inline void propose(const Sequence& sequence, std::uint32_t first, std::uint32_t* proposed) {
+inline void propose(const WarpConfig& config, const WarpBatch& batch, std::uint64_t first,
+                    std::uint32_t* proposed) {
   constexpr std::uint32_t kBlocks = kDraws / 2;
   std::uint32_t c0[kBlocks];
   std::uint32_t c1[kBlocks];
   std::uint32_t c2[kBlocks];
   std::uint32_t c3[kBlocks];
   for (std::uint32_t i = 0; i < kBlocks; ++i) {
-    c0[i] = first + i;
-    c1[i] = sequence.item;
-    c2[i] = static_cast<std::uint32_t>(sequence.step);
-    c3[i] = static_cast<std::uint32_t>(sequence.step >> 32);
+    c0[i] = static_cast<std::uint32_t>(first) + i;
+    c1[i] = static_cast<std::uint32_t>(first >> 32);
+    c2[i] = static_cast<std::uint32_t>(batch.step);
+    c3[i] = static_cast<std::uint32_t>(batch.step >> 32);
   }
-  auto key0 = static_cast<std::uint32_t>(sequence.key);
-  auto key1 = static_cast<std::uint32_t>(sequence.key >> 32);
+  const std::uint64_t key = philox_key(config.seed, RandomStream::negatives);
+  auto key0 = static_cast<std::uint32_t>(key);
+  auto key1 = static_cast<std::uint32_t>(key >> 32);
   for (int round = 0; round < 10; ++round) {
     for (std::uint32_t i = 0; i < kBlocks; ++i) {
       const std::uint64_t product0 = std::uint64_t{kPhiloxMultiplier0} * c0[i];
@@ -173,7 +169,7 @@ inline void propose(const Sequence& sequence, std::uint32_t first, std::uint32_t
     key1 += kPhiloxWeyl1;
   }
   // The high half of u * rows, as rows has 32 bits.
-  const std::uint64_t rows = sequence.rows;
+  const std::uint64_t rows = batch.rows;
   for (std::uint32_t i = 0; i < kBlocks; ++i) {
     proposed[2 * i] = static_cast<std::uint32_t>((rows * c1[i] + (rows * c0[i] >> 32)) >> 32);
     proposed[2 * i + 1] = static_cast<std::uint32_t>((rows * c3[i] + (rows * c2[i] >> 32)) >> 32);
@@ -336,11 +332,10 @@ class PostSearch {
 
   // Draws of its own for one pair.
   void search_alone(Search& search) const {
-    const Sequence sequence{philox_key(config_.seed, RandomStream::negatives), number_of(search), batch_.step,
-                            batch_.rows};
+    const std::uint64_t first = first_block(config_.negatives, number_of(search));
     std::uint32_t ids[2 * kDraws];  // of the draws at hand and of the next
     const float* rows[kGroup];
-    propose(sequence, 0, ids);
+    propose(config_, batch_, first, ids);
     for (std::uint32_t r = 0; r < kGroup; ++r) prefetch(row(ids[r]));
     // One of the first two violates often, early in training.
     constexpr std::uint32_t kAlone = 2;
@@ -357,7 +352,7 @@ class PostSearch {
     for (std::uint32_t draw = kAlone; draw < max_draws_;) {
       // The next group's rows are asked for before this one's are waited for.
       const std::uint32_t next = draw / kGroup * kGroup + kGroup;
-      if (next % kDraws == 0) propose(sequence, next / 2, ids + next % (2 * kDraws));
+      if (next % kDraws == 0) propose(config_, batch_, first + next / 2, ids + next % (2 * kDraws));
       for (std::uint32_t r = 0; r < kGroup; ++r) prefetch(row(ids[next % (2 * kDraws) + r]));
       const std::uint32_t count = (next < max_draws_ ? next : max_draws_) - draw;
       std::uint32_t group[kGroup];
@@ -375,13 +370,13 @@ class PostSearch {
   // The draws of a task under `shared`: those of its first pair and what follows them.
   class SharedDraws {
    public:
-    SharedDraws(const PostSearch& search, std::uint32_t first_pair) : search_(search) {
-      first_ = (std::uint64_t{search.batch_.first_pair} + first_pair) * kSharedStride;
-    }
+    SharedDraws(const PostSearch& search, std::uint32_t first_pair)
+        : search_(search),
+          first_(first_block(search.config_.negatives, search.batch_.first_pair + first_pair)) {}
 
     // The place of a pair's first draw.
     [[nodiscard]] std::uint64_t place_of(std::uint32_t number) const {
-      return std::uint64_t{number} * kSharedStride - first_;
+      return 2 * (first_block(search_.config_.negatives, number) - first_);
     }
 
     // The rows of the draws `place` .. `place` + kGroup, valid until the next call; `place` is a multiple of
@@ -415,15 +410,12 @@ class PostSearch {
 
    private:
     void make(std::uint64_t place, std::uint32_t* ids) const {
-      const std::uint64_t block = (first_ + place) / 2;
-      propose({philox_key(search_.config_.seed, RandomStream::negatives),
-               static_cast<std::uint32_t>(block >> 32), search_.batch_.step, search_.batch_.rows},
-              static_cast<std::uint32_t>(block), ids);
+      propose(search_.config_, search_.batch_, first_ + place / 2, ids);
     }
 
     static constexpr std::uint32_t kKept = 4096;
     const PostSearch& search_;
-    std::uint64_t first_;
+    std::uint64_t first_;      // block
     std::uint64_t made_ = 0;   // draws, from the task's first, of which the rows are known,
     std::uint64_t asked_ = 0;  // and those that memory was asked for
     std::uint64_t overflow_ = ~std::uint64_t{0};

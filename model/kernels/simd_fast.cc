@@ -179,7 +179,7 @@ bool supported() {
 
 namespace TAGSPACE_ISA {
 extern const ConvolutionKernels convolution_kernels;  // simd_convolution.cc
-extern const ScoringKernels scoring_kernels;  // simd_scoring.cc
+extern const ScoringKernels scoring_kernels;          // simd_scoring.cc
 void warp_posts(const WarpConfig& config, const WarpBatch& batch, float gradient_scale,
                 const WarpResult& result, std::size_t begin, std::size_t end,
                 std::uint64_t* bits);  // simd_exact.cc

@@ -22,25 +22,12 @@ void for_ranges(CpuContext& context, std::size_t count, std::size_t per_task, co
   });
 }
 
-// Makes room for `count` values. What there was goes first, so that old and new are never held together.
-template <typename Vector>
-void make_room(Vector& values, std::size_t count) {
-  if (values.size() >= count) return;
-  values.clear();
-  values.shrink_to_fit();
-  values.resize(count);
-}
-
 // At least `floats` of memory that the thread may write what it likes to, until its task ends.
 inline float* scratch_of(CpuContext& context, std::size_t thread, std::size_t floats) {
-  make_room(context.scratch[thread], floats);
-  return context.scratch[thread].data();
+  return room_for(context.scratch[thread], floats);
 }
 
 // The same for what all tasks of a kernel read; to be asked for outside them, and once.
-inline float* shared_of(CpuContext& context, std::size_t floats) {
-  make_room(context.shared, floats);
-  return context.shared.data();
-}
+inline float* shared_of(CpuContext& context, std::size_t floats) { return room_for(context.shared, floats); }
 
 }  // namespace tagspace::kernels
