@@ -183,8 +183,8 @@ void Reporter::log_only(const std::string& text) noexcept {
 }
 
 bool Reporter::wants_progress() const {
-  return Clock::now() - last_progress_ >=
-         (terminal_ ? Clock::duration(kBarInterval) : Clock::duration(kLineInterval));
+  const Clock::duration waited = Clock::now() - last_progress_;
+  return terminal_ ? !bar_shown_ || waited >= kBarInterval : waited >= kLineInterval;
 }
 
 void Reporter::progress(const ProgressView& view) {

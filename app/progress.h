@@ -63,8 +63,9 @@ class RecentStatistics {
   std::deque<Second> seconds_;
 };
 
-// Lines go to stderr and, once there is one, to the log file. The bar is drawn at most ten times a second;
-// without a terminal a line is written now and then instead.
+// Lines go to stderr and, once there is one, to the log file. The bar is drawn as soon as there is
+// something to show, after each line again, and then at most ten times a second; without a terminal a line is
+// written now and then instead.
 class Reporter {
  public:
   Reporter();
