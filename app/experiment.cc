@@ -334,7 +334,7 @@ std::vector<Option> make_options() {
       "Weight of the estimated rank r: harmonic, 1 + 1/2 + ... + 1/r (the paper's); log (LightFM's); linear (the pre-sampled form's)."));
 
   all.push_back(option("loss.negatives", TAGSPACE_FIELD(model.negatives),
-      "Where negatives come from; for a single post all ways have the same distribution. sampled: draws of its own. shared: one sequence, read by each post from another place, which costs less memory traffic. exact, on the CPU only: all hashtags are scored, and tries and violator drawn. auto: the cheapest for the table and the last epoch's tries."));
+      "Where negatives come from; for a single post all ways have the same distribution. sampled: draws of its own. shared: one pool of draws for all posts of a step, searched by each in another order, which costs less memory traffic. exact, on the CPU only: all hashtags are scored, and tries and violator drawn. auto: the cheapest for the table and the last epoch's tries."));
 
   all.push_back(option("optimizer.type", TAGSPACE_FIELD(model.optimizer),
       "adagrad: one rate per value, falling with its gradients. sgd: plain steps."));

@@ -77,7 +77,8 @@ class Problem {
 
   // Nanoseconds a post.
   double time(Negatives negatives, CpuContext& context) {
-    const WarpConfig config{Score::dot, -0.5F, kMaxTries, 1, weights_.data(), negatives};
+    const WarpConfig config{
+        Score::dot, -0.5F, kMaxTries, 1, weights_.data(), negatives, pool_size(options_.posts, kMaxTries)};
     const WarpBatch batch{options_.posts,
                           options_.dim,
                           rows_,
@@ -150,7 +151,7 @@ void run(const Options& options) {
       }
       double mean = 0;
       for (const double m : made) mean += m / static_cast<double>(made.size());
-      const Negatives choice = cheapest_negatives(rows, mean);
+      const Negatives choice = cheapest_negatives(rows, mean, kMaxTries);
       for (const auto& [negatives, values] : times) {
         lines.push_back({{"table", rows},
                          {"tries", mean},

@@ -95,9 +95,12 @@ struct BatchLoader::Implementation {
     if (error) std::rethrow_exception(error);
     auto made = ready.extract(next_to_give);
     ++next_to_give;
+    std::swap(batch, made.mapped());
+    spare.push_back(std::move(made.mapped()));
+    const bool low = ready.size() <= options.prefetch / 2;
     lock.unlock();
-    changed.notify_all();
-    batch = std::move(made.mapped());
+    // A worker that is woken for each batch interrupts the step each time; so it is for some at once.
+    if (low) changed.notify_all();
     return true;
   }
 
@@ -105,6 +108,7 @@ struct BatchLoader::Implementation {
     try {
       for (;;) {
         std::uint64_t index = 0;
+        PackedBatch batch;
         {
           std::unique_lock lock(mutex);
           changed.wait(lock, [&] {
@@ -113,8 +117,12 @@ struct BatchLoader::Implementation {
           });
           if (stopping || error || next_to_make == batches) return;
           index = next_to_make++;
+          if (!spare.empty()) {
+            batch = std::move(spare.back());
+            spare.pop_back();
+          }
         }
-        PackedBatch batch = make_batch(index);
+        make_batch(index, batch);
         {
           const std::scoped_lock lock(mutex);
           ready.emplace(index, std::move(batch));
@@ -137,10 +145,10 @@ struct BatchLoader::Implementation {
     return place * kBlockPosts - (place > short_block_place ? missing : 0);
   }
 
-  PackedBatch make_batch(std::uint64_t index) {
+  void make_batch(std::uint64_t index, PackedBatch& batch) {
     const std::uint64_t begin = index * options.batch_size;
     const std::uint64_t end = std::min(begin + options.batch_size, corpus.posts());
-    PackedBatch batch;
+    batch.clear();
     reserve(batch, end - begin);
     std::uint64_t place = begin;
     for (std::uint64_t number = begin / (kBlockPosts * kWindowBlocks); place < end; ++number) {
@@ -150,7 +158,6 @@ struct BatchLoader::Implementation {
       const std::shared_ptr<const Window> window = window_for(number);
       for (; place < last; ++place) append_post(batch, window->posts, window->order[place - first]);
     }
-    return batch;
   }
 
   // Room for so many posts of the corpus, and a little more, so that arrays seldom move.
@@ -234,6 +241,7 @@ struct BatchLoader::Implementation {
   std::mutex mutex;  // guards what follows, but `workers`
   std::condition_variable changed;
   std::map<std::uint64_t, PackedBatch> ready;
+  std::vector<PackedBatch> spare;  // given back by the caller of next(): their memory is used again
   std::uint64_t next_to_make = 0;
   std::uint64_t next_to_give = 0;
   std::uint64_t first_given = 0;  // where start() began

@@ -346,7 +346,8 @@ class CpuEngine final : public Engine {
                                           config.max_tries,
                                           config.seed,
                                           rank_weights.data(),
-                                          negatives()};
+                                          negatives(),
+                                          kernels::pool_size(posts, config.max_tries)};
     const kernels::WarpBatch warp_batch{posts,
                                         config.dim,
                                         config.hashtags,

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "model/kernels/warp.h"
+
 namespace tagspace {
 
 CpuMemory estimate_cpu_memory(const ModelConfig& config, const StepSize& size) {
@@ -30,7 +32,11 @@ CpuMemory estimate_cpu_memory(const ModelConfig& config, const StepSize& size) {
   const std::uint64_t contributions = std::max(2 * posts, tokens);
   std::uint64_t values =
       9 * posts + 2 * posts * dim;  // positives to gradients' scalars; vectors and gradients
-  values += 11 * contributions;     // rows to selves, grouped rows, the sort's own memory
+  if (config.negatives == NegativesType::shared || config.negatives == NegativesType::automatic) {
+    // The pool of draws, with their rows.
+    values += std::uint64_t{kernels::pool_size(posts, config.max_tries)} * (dim + 2);
+  }
+  values += 11 * contributions;  // rows to selves, grouped rows, the sort's own memory
   if (config.word_dropout > 0) values += tokens;
   if (filters > 0) {
     values += 4 * posts * filters + posts * filters / 32;  // maxima, places, features, gradient; kept bits

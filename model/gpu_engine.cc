@@ -400,9 +400,13 @@ class GpuEngine final : public Engine {
               const float* vectors, std::uint64_t step, float rate) {
     const std::size_t posts = batch.posts;
     cuda::WarpSearch search;
-    search.config = {
-        static_cast<kernels::Score>(config_.score), config_.margin, config_.max_tries, config_.seed,
-        rank_weights_.const_data_ptr<float>(),      negatives()};
+    search.config = {static_cast<kernels::Score>(config_.score),
+                     config_.margin,
+                     config_.max_tries,
+                     config_.seed,
+                     rank_weights_.const_data_ptr<float>(),
+                     negatives(),
+                     kernels::pool_size(posts, config_.max_tries)};
     search.batch = {posts,
                     config_.dim,
                     config_.hashtags,

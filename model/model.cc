@@ -44,6 +44,8 @@ std::unique_ptr<Engine> make_engine(const ModelConfig& config, Parameters& param
 #endif
 }
 
+static_assert(kMostSharedTries == kernels::kLargestPool);
+
 kernels::Negatives negatives_of(const ModelConfig& config, double mean_tries) {
   switch (config.negatives) {
     case NegativesType::sampled:
@@ -56,8 +58,8 @@ kernels::Negatives negatives_of(const ModelConfig& config, double mean_tries) {
     case NegativesType::automatic:
       break;
   }
-  if (config.device.cuda) return kernels::Negatives::shared;
-  return kernels::cheapest_negatives(config.hashtags, mean_tries);
+  // No table is so small that all of it is scored on a GPU.
+  return kernels::cheapest_negatives(config.hashtags, config.device.cuda ? 0 : mean_tries, config.max_tries);
 }
 
 }  // namespace

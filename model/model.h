@@ -19,6 +19,7 @@ enum class EncoderType { cnn, bag };
 enum class ScoreType { dot, cosine };
 enum class RankWeightType { harmonic, log, linear };
 enum class NegativesType { sampled, shared, exact, automatic };
+constexpr std::uint32_t kMostSharedTries = 65'536;  // the most max_tries of shared
 enum class OptimizerType { adagrad, sgd };
 enum class RowUpdateMode { deterministic, hogwild };
 enum class TableFormat { float32, bfloat16 };

@@ -52,6 +52,12 @@ Device choose_device(const Experiment& experiment) {
                     "allowed is \"auto\", \"shared\" or \"sampled\"",
                     experiment.training.device));
   }
+  if (experiment.model.negatives == NegativesType::shared && experiment.model.max_tries > kMostSharedTries) {
+    throw Error(
+        fmt::format("loss.max_tries is {} and loss.negatives \"shared\", which allows at most {}; "
+                    "a larger number is allowed with \"auto\" and \"sampled\"",
+                    experiment.model.max_tries, kMostSharedTries));
+  }
   return device;
 }
 

@@ -46,12 +46,21 @@ constexpr std::size_t kPostsPerTask = 4;  // some of them need a thousand tries
 
 void warp(const WarpConfig& config, const WarpBatch& batch, float gradient_scale, const WarpResult& result,
           CpuContext& context) {
-  // Under `shared`, a task with many posts asks memory less often for rows that several of them read. What a
-  // post gets does not depend on the tasks.
   const std::size_t posts_per_task =
-      config.negatives == Negatives::sampled
-          ? kPostsPerTask
-          : std::max<std::size_t>(kPairsAtOnce, batch.posts / (2 * context.pool.threads()));
+      config.negatives == Negatives::exact
+          ? std::max<std::size_t>(kPairsAtOnce, batch.posts / (2 * context.pool.threads()))
+          : kPostsPerTask;
+  SharedPool pool{};
+  if (config.negatives == Negatives::shared) {
+    const std::size_t draws = config.pool;
+    pool.vectors = shared_of(context, draws * (batch.dim + 2));
+    pool.inverses = pool.vectors + draws * batch.dim;
+    pool.rows = reinterpret_cast<std::uint32_t*>(pool.inverses + draws);
+    for_ranges(context, draws, kPoolTask, [&](std::size_t begin, std::size_t end) {
+      context.simd->fill_pool(config, batch, pool, static_cast<std::uint32_t>(begin),
+                              static_cast<std::uint32_t>(end));
+    });
+  }
   const std::size_t floats_of_bits =
       config.negatives == Negatives::exact
           ? kPairsAtOnce * words_of_bits(batch.rows) * (sizeof(std::uint64_t) / sizeof(float))
@@ -59,7 +68,7 @@ void warp(const WarpConfig& config, const WarpBatch& batch, float gradient_scale
   context.pool.run(tasks_of(batch.posts, posts_per_task), [&](std::size_t task, std::size_t thread) {
     const std::size_t begin = task * posts_per_task;
     context.simd->warp_posts(config, batch, gradient_scale, result, begin,
-                             std::min(batch.posts, begin + posts_per_task),
+                             std::min(batch.posts, begin + posts_per_task), pool,
                              reinterpret_cast<std::uint64_t*>(scratch_of(context, thread, floats_of_bits)));
   });
 }

@@ -20,6 +20,9 @@ struct ScoringKernels;      // simd_scoring.h
 // Pairs whose scores with a tile of the table are computed while it is in the cache.
 constexpr std::uint32_t kPairsAtOnce = 32;
 
+// Draws of the pool that a task makes at least.
+constexpr std::uint32_t kPoolTask = 128;
+
 // Words of 64 bits that hold one bit a row.
 constexpr std::size_t words_of_bits(std::uint32_t rows) { return (std::size_t{rows} + 63) / 64; }
 
@@ -31,16 +34,27 @@ struct RowGroupsView {
   const std::uint32_t* order;
 };
 
+// What the pairs of a step search under Negatives::shared, with the rows' vectors next to each other. Owned
+// by the caller.
+struct SharedPool {
+  std::uint32_t* rows;  // [pool]
+  float* vectors;       // [pool, dim]
+  float* inverses;      // [pool], one over the vectors' lengths; with the cosine
+};
+
 struct SimdKernels {
   const char* name;  // of the instruction set
   bool (*supported)();
   const ConvolutionKernels* convolution;
   const ScoringKernels* scoring;
 
-  // Posts [begin, end) of the batch. `bits` [kPairsAtOnce, words_of_bits(rows)], for
-  // Negatives::exact only.
+  // Draws [begin, end) of the pool; both are multiples of kPoolTask.
+  void (*fill_pool)(const WarpConfig&, const WarpBatch&, const SharedPool&, std::uint32_t begin,
+                    std::uint32_t end);
+  // Posts [begin, end) of the batch. `pool` for Negatives::shared only; `bits` [kPairsAtOnce,
+  // words_of_bits(rows)] for Negatives::exact only.
   void (*warp_posts)(const WarpConfig&, const WarpBatch&, float gradient_scale, const WarpResult&,
-                     std::size_t begin, std::size_t end, std::uint64_t* bits);
+                     std::size_t begin, std::size_t end, const SharedPool& pool, std::uint64_t* bits);
 
   // Posts [begin, end).
   void (*bag_posts)(const PackedTokens&, const float* word_vectors, std::size_t dim, float* post_vectors,

@@ -137,10 +137,10 @@ inline std::uint32_t bits_of(const Int8& mask) {
   return static_cast<std::uint32_t>(two[0] | two[1]);
 }
 
-// The rows that kDraws draws propose, from Philox block `first` (see first_block()) on, a multiple of kDraws
-// / 2. The blocks are computed side by side, written so that compilers make vector code of it.
+// The rows that kDraws draws of a pair propose under `sampled`, from Philox block `first` on, a multiple of
+// kDraws / 2. The blocks are computed side by side, written so that compilers make vector code of it.
 constexpr std::uint32_t kDraws = 16;
-inline void propose(const WarpConfig& config, const WarpBatch& batch, std::uint64_t first,
+inline void propose(const WarpConfig& config, const WarpBatch& batch, std::uint32_t pair, std::uint32_t first,
                     std::uint32_t* proposed) {
   constexpr std::uint32_t kBlocks = kDraws / 2;
   std::uint32_t c0[kBlocks];
@@ -148,8 +148,8 @@ inline void propose(const WarpConfig& config, const WarpBatch& batch, std::uint6
   std::uint32_t c2[kBlocks];
   std::uint32_t c3[kBlocks];
   for (std::uint32_t i = 0; i < kBlocks; ++i) {
-    c0[i] = static_cast<std::uint32_t>(first) + i;
-    c1[i] = static_cast<std::uint32_t>(first >> 32);
+    c0[i] = first + i;
+    c1[i] = pair;
     c2[i] = static_cast<std::uint32_t>(batch.step);
     c3[i] = static_cast<std::uint32_t>(batch.step >> 32);
   }
@@ -201,7 +201,7 @@ class PostSearch {
         result_(result),
         gradient_scale_(gradient_scale),
         dim_(batch.dim),
-        max_draws_(4 * config.max_tries + 64) {}
+        max_draws_(max_draws(config)) {}
 
   void sampled(std::size_t begin, std::size_t end) const {
     for_pairs(begin, end, [this](Search& search) {
@@ -210,12 +210,26 @@ class PostSearch {
     });
   }
 
-  void shared(std::size_t begin, std::size_t end) const {
-    SharedDraws draws(*this, batch_.positive_offsets[begin]);
+  void shared(std::size_t begin, std::size_t end, const SharedPool& pool) const {
     for_pairs(begin, end, [&](Search& search) {
-      if (search.own_count < batch_.rows) search_along(search, draws);
+      if (search.own_count < batch_.rows) search_pool(search, pool);
       finish(search);
     });
+  }
+
+  void fill(const SharedPool& pool, std::uint32_t begin, std::uint32_t end) const {
+    for (std::uint32_t draw = begin; draw < end; draw += kDraws)
+      propose(config_, batch_, 0, draw / 2, pool.rows + draw);
+    // Rows are anywhere in memory, which is asked for many of them at a time.
+    constexpr std::uint32_t kAhead = 24;
+    for (std::uint32_t draw = begin; draw < begin + kAhead; ++draw) prefetch(row(pool.rows[draw]));
+    for (std::uint32_t draw = begin; draw < end; ++draw) {
+      if (draw + kAhead < end) prefetch(row(pool.rows[draw + kAhead]));
+      const float* const from = row(pool.rows[draw]);
+      float* const to = pool.vectors + std::size_t{draw} * dim_;
+      for (std::size_t i = 0; i < dim_; ++i) to[i] = from[i];
+      if (kCosine) pool.inverses[draw] = inverse_of(to);
+    }
   }
 
   void exact(std::size_t begin, std::size_t end, std::uint64_t* bits) const {
@@ -332,10 +346,10 @@ class PostSearch {
 
   // Draws of its own for one pair.
   void search_alone(Search& search) const {
-    const std::uint64_t first = first_block(config_.negatives, number_of(search));
+    const std::uint32_t number = number_of(search);
     std::uint32_t ids[2 * kDraws];  // of the draws at hand and of the next
     const float* rows[kGroup];
-    propose(config_, batch_, first, ids);
+    propose(config_, batch_, number, 0, ids);
     for (std::uint32_t r = 0; r < kGroup; ++r) prefetch(row(ids[r]));
     // One of the first two violates often, early in training.
     constexpr std::uint32_t kAlone = 2;
@@ -352,7 +366,7 @@ class PostSearch {
     for (std::uint32_t draw = kAlone; draw < max_draws_;) {
       // The next group's rows are asked for before this one's are waited for.
       const std::uint32_t next = draw / kGroup * kGroup + kGroup;
-      if (next % kDraws == 0) propose(config_, batch_, first + next / 2, ids + next % (2 * kDraws));
+      if (next % kDraws == 0) propose(config_, batch_, number, next / 2, ids + next % (2 * kDraws));
       for (std::uint32_t r = 0; r < kGroup; ++r) prefetch(row(ids[next % (2 * kDraws) + r]));
       const std::uint32_t count = (next < max_draws_ ? next : max_draws_) - draw;
       std::uint32_t group[kGroup];
@@ -367,73 +381,20 @@ class PostSearch {
     }
   }
 
-  // The draws of a task under `shared`: those of its first pair and what follows them.
-  class SharedDraws {
-   public:
-    SharedDraws(const PostSearch& search, std::uint32_t first_pair)
-        : search_(search),
-          first_(first_block(search.config_.negatives, search.batch_.first_pair + first_pair)) {}
-
-    // The place of a pair's first draw.
-    [[nodiscard]] std::uint64_t place_of(std::uint32_t number) const {
-      return 2 * (first_block(search_.config_.negatives, number) - first_);
-    }
-
-    // The rows of the draws `place` .. `place` + kGroup, valid until the next call; `place` is a multiple of
-    // kGroup. Memory is asked for each row once. In a long search that is done for draws that come much
-    // later, a few with each group, so that it has the time of many groups to answer.
-    const std::uint32_t* group(std::uint64_t place, bool is_long) {
-      constexpr std::uint64_t kSoon = 4 * kGroup;
-      constexpr std::uint64_t kLater = 512;
-      constexpr std::uint64_t kAtOnce = 2;
-      // After short searches there are draws that no pair reads.
-      if (made_ < place) made_ = place / kDraws * kDraws;
-      if (asked_ < place) asked_ = place;
-      std::uint64_t wanted = place + kGroup;
-      if (is_long) {
-        const std::uint64_t later = asked_ + kAtOnce < place + kLater ? asked_ + kAtOnce : place + kLater;
-        wanted = later > wanted + kSoon ? later : wanted + kSoon;
-      }
-      if (wanted > kKept) wanted = kKept;
-      for (; made_ < wanted; made_ += kDraws) make(made_, ids_ + made_);
-      for (; asked_ < wanted; ++asked_) search_.prefetch(search_.row(ids_[asked_]));
-      if (place < kKept) return ids_ + place;
-      // Long after the task's first draws there is no memory for them.
-      const std::uint64_t first = place / kDraws * kDraws;
-      if (first != overflow_) {
-        make(first, ids_ + kKept);
-        overflow_ = first;
-        for (std::uint32_t i = 0; i < kDraws; ++i) search_.prefetch(search_.row(ids_[kKept + i]));
-      }
-      return ids_ + kKept + (place - first);
-    }
-
-   private:
-    void make(std::uint64_t place, std::uint32_t* ids) const {
-      propose(search_.config_, search_.batch_, first_ + place / 2, ids);
-    }
-
-    static constexpr std::uint32_t kKept = 4096;
-    const PostSearch& search_;
-    std::uint64_t first_;      // block
-    std::uint64_t made_ = 0;   // draws, from the task's first, of which the rows are known,
-    std::uint64_t asked_ = 0;  // and those that memory was asked for
-    std::uint64_t overflow_ = ~std::uint64_t{0};
-    std::uint32_t ids_[kKept + kDraws];
-  };
-
-  // The pair's part of the shared draws.
-  void search_along(Search& search, SharedDraws& draws) const {
-    const std::uint64_t place = draws.place_of(number_of(search));
-    const float* rows[kGroup];
+  // The pool, in the pair's order.
+  void search_pool(Search& search, const SharedPool& pool) const {
+    static_assert(kGroup == kPoolGroup);
+    const std::uint32_t number = number_of(search);
+    std::uint32_t place = place_in_pool(number, 0, config_.pool);
     for (std::uint32_t draw = 0; draw < max_draws_; draw += kGroup) {
-      // A search that has become long is likely to go on.
-      const std::uint32_t* ids = draws.group(place + draw, draw >= kDraws);
-      for (std::uint32_t r = 0; r < kGroup; ++r) rows[r] = row(ids[r]);
+      const std::uint32_t next = place_in_pool(number, draw + kGroup, config_.pool);
+      prefetch_row(pool.vectors + std::size_t{next} * dim_, kGroup * dim_);
+      const float* rows[kGroup];
+      for (std::uint32_t r = 0; r < kGroup; ++r) rows[r] = pool.vectors + std::size_t{place + r} * dim_;
       Vec8 inverses;
-      if (kCosine) inverses_of(rows, inverses);
-      const std::uint32_t left = max_draws_ - draw;
-      if (take(search, ids, rows, left < kGroup ? left : kGroup, &inverses)) return;
+      if (kCosine) __builtin_memcpy(&inverses, pool.inverses + place, sizeof inverses);
+      if (take(search, pool.rows + place, rows, kGroup, &inverses)) return;
+      place = next;
     }
   }
 
@@ -533,13 +494,14 @@ class PostSearch {
 
 template <bool kCosine>
 void search_posts(const WarpConfig& config, const WarpBatch& batch, float gradient_scale,
-                  const WarpResult& result, std::size_t begin, std::size_t end, std::uint64_t* bits) {
+                  const WarpResult& result, std::size_t begin, std::size_t end, const SharedPool& pool,
+                  std::uint64_t* bits) {
   const PostSearch<kCosine> search(config, batch, gradient_scale, result);
   switch (config.negatives) {
     case Negatives::sampled:
       return search.sampled(begin, end);
     case Negatives::shared:
-      return search.shared(begin, end);
+      return search.shared(begin, end, pool);
     case Negatives::exact:
       return search.exact(begin, end, bits);
   }
@@ -548,14 +510,27 @@ void search_posts(const WarpConfig& config, const WarpBatch& batch, float gradie
 }  // namespace
 
 namespace TAGSPACE_ISA {
-void warp_posts(const WarpConfig& config, const WarpBatch& batch, float gradient_scale,
-                const WarpResult& result, std::size_t begin, std::size_t end, std::uint64_t* bits);
-void warp_posts(const WarpConfig& config, const WarpBatch& batch, float gradient_scale,
-                const WarpResult& result, std::size_t begin, std::size_t end, std::uint64_t* bits) {
+void fill_pool(const WarpConfig& config, const WarpBatch& batch, const SharedPool& pool, std::uint32_t begin,
+               std::uint32_t end);
+void fill_pool(const WarpConfig& config, const WarpBatch& batch, const SharedPool& pool, std::uint32_t begin,
+               std::uint32_t end) {
   if (config.score == Score::cosine) {
-    search_posts<true>(config, batch, gradient_scale, result, begin, end, bits);
+    PostSearch<true>(config, batch, 0, {}).fill(pool, begin, end);
   } else {
-    search_posts<false>(config, batch, gradient_scale, result, begin, end, bits);
+    PostSearch<false>(config, batch, 0, {}).fill(pool, begin, end);
+  }
+}
+
+void warp_posts(const WarpConfig& config, const WarpBatch& batch, float gradient_scale,
+                const WarpResult& result, std::size_t begin, std::size_t end, const SharedPool& pool,
+                std::uint64_t* bits);
+void warp_posts(const WarpConfig& config, const WarpBatch& batch, float gradient_scale,
+                const WarpResult& result, std::size_t begin, std::size_t end, const SharedPool& pool,
+                std::uint64_t* bits) {
+  if (config.score == Score::cosine) {
+    search_posts<true>(config, batch, gradient_scale, result, begin, end, pool, bits);
+  } else {
+    search_posts<false>(config, batch, gradient_scale, result, begin, end, pool, bits);
   }
 }
 }  // namespace TAGSPACE_ISA

@@ -180,9 +180,12 @@ bool supported() {
 namespace TAGSPACE_ISA {
 extern const ConvolutionKernels convolution_kernels;  // simd_convolution.cc
 extern const ScoringKernels scoring_kernels;          // simd_scoring.cc
+// simd_exact.cc
+void fill_pool(const WarpConfig& config, const WarpBatch& batch, const SharedPool& pool, std::uint32_t begin,
+               std::uint32_t end);
 void warp_posts(const WarpConfig& config, const WarpBatch& batch, float gradient_scale,
-                const WarpResult& result, std::size_t begin, std::size_t end,
-                std::uint64_t* bits);  // simd_exact.cc
+                const WarpResult& result, std::size_t begin, std::size_t end, const SharedPool& pool,
+                std::uint64_t* bits);
 
 #define TAGSPACE_NAME_OF(isa) #isa
 #define TAGSPACE_NAME(isa) TAGSPACE_NAME_OF(isa)
@@ -191,6 +194,7 @@ const SimdKernels simd_kernels = {TAGSPACE_NAME(TAGSPACE_ISA),
                                   supported,
                                   &convolution_kernels,
                                   &scoring_kernels,
+                                  fill_pool,
                                   warp_posts,
                                   bag_posts,
                                   draw_kept,

@@ -19,10 +19,10 @@
 // That is `Negatives::sampled`. Two other ways choose tries and violator from the same distribution for every
 // post, and cost less where violators are rare:
 //
-//   shared  all pairs of a step read one sequence of draws, each from a place of its own, kSharedStride after
-//           the place of the pair before, to its own first violator. Where searches are longer than that,
-//           neighbouring pairs read the same rows, which memory then hands out once: kSharedStride rows a
-//           pair, however many its tries. Their outcomes are no longer independent of each other;
+//   shared  all pairs of a step search one pool of `pool` draws, each in an order of its own (warp_draws.h),
+//   to
+//           its own first violator, or to the pool's end. Memory hands out each of its rows once a step,
+//           however many tries there are. What pairs find is no longer independent of each other;
 //   exact   all rows are scored. With m violators among the n rows that the post does not carry, N has the
 //           geometric distribution of m / n and the violator is any of the m: two random numbers a pair.
 //
@@ -42,7 +42,6 @@ struct CpuContext;  // cpu_context.h
 enum class Score { dot, cosine };
 enum class RankWeight { harmonic, log, linear };
 enum class Negatives { sampled, shared, exact };
-constexpr std::uint32_t kSharedStride = 32;
 
 constexpr std::uint32_t kNoViolator = 0xFFFFFFFF;
 
@@ -53,7 +52,13 @@ struct WarpConfig {
   std::uint64_t seed = 1;
   const float* weight_of_tries = nullptr;  // [max_tries], see rank_weights()
   Negatives negatives = Negatives::sampled;
+  std::uint32_t pool = 1024;  // shared: draws that the pairs of a step have in common, see pool_size()
 };
+
+// Draws in the pool of a step with `pairs` pairs: a power of two, 1,024 to kLargestPool, and within these
+// bounds at least four a pair and as many as `max_tries`.
+constexpr std::uint32_t kLargestPool = 65'536;
+[[nodiscard]] std::uint32_t pool_size(std::size_t pairs, std::uint32_t max_tries);
 
 // w(N) for N = 1 .. max_tries and a table of `rows` rows:
 //   harmonic  sum of 1/i for i = 1 .. floor((rows - 1) / N)   (WSABIE, #TagSpace)
@@ -98,8 +103,9 @@ void warp_reference(const WarpConfig& config, const WarpBatch& batch, float grad
 void warp(const WarpConfig& config, const WarpBatch& batch, float gradient_scale, const WarpResult& result,
           CpuContext& context);
 
-// The way that costs least for a table of `rows` rows where a pair needs `mean_tries` tries.
-[[nodiscard]] Negatives cheapest_negatives(std::uint32_t rows, double mean_tries);
+// The way that costs least for a table of `rows` rows where a pair needs `mean_tries` tries of `max_tries`.
+// `shared` only where the pool can have as many draws.
+[[nodiscard]] Negatives cheapest_negatives(std::uint32_t rows, double mean_tries, std::uint32_t max_tries);
 
 // The inner product in the order that defines a score: element i is added to partial sum i mod 16, and then
 // the partial sums are added in halves: 8 to 8, 4 to 4, 2 to 2, 1 to 1.

@@ -9,18 +9,42 @@
 
 namespace tagspace::kernels {
 
-// The words of draws 2 * block and 2 * block + 1 of a pair, for negative_of_words(). All of a step's draws
-// are one sequence of 2^64 Philox blocks, in which a pair has its place: under `sampled` 2^32 blocks after
-// that of the pair before, so that no two pairs read the same; under `shared` kSharedStride draws after it.
-TAGSPACE_HOST_DEVICE std::uint64_t first_block(Negatives negatives, std::uint32_t pair) {
-  return std::uint64_t{pair} << (negatives == Negatives::shared ? 4U : 32U);
+// Draws of the pool that stand next to each other in every pair's order, so that their rows may stand next to
+// each other in memory.
+constexpr std::uint32_t kPoolGroup = 8;
+
+// Where in the pool a pair finds its draw `draw` under `shared`: it begins with a group of its own and goes
+// on by a stride of its own, odd, and so comes to all of the pool's groups once. Draws of the pool are
+// independent of each other: whatever the order, a pair meets the same distribution as with draws of its own.
+TAGSPACE_HOST_DEVICE std::uint32_t place_in_pool(std::uint32_t pair, std::uint32_t draw, std::uint32_t pool) {
+  std::uint32_t mixed = pair * 0x9E3779B1U;
+  mixed = (mixed ^ (mixed >> 15)) * 0x85EBCA77U;
+  mixed ^= mixed >> 13;
+  const std::uint32_t group = mixed + draw / kPoolGroup * ((mixed >> 16) | 1U);
+  return (group * kPoolGroup + draw % kPoolGroup) & (pool - 1);
 }
-static_assert(kSharedStride == 2U << 4U);
-TAGSPACE_HOST_DEVICE Philox4 draw_words(const WarpConfig& config, std::uint64_t step, std::uint32_t pair,
-                                        std::uint32_t block) {
-  const std::uint64_t place = first_block(config.negatives, pair) + block;
-  return random_words(config.seed, RandomStream::negatives, step, static_cast<std::uint32_t>(place >> 32),
-                      static_cast<std::uint32_t>(place));
+
+// Draws after which a search ends.
+TAGSPACE_HOST_DEVICE std::uint32_t max_draws(const WarpConfig& config) {
+  return config.negatives == Negatives::shared ? config.pool : 4 * config.max_tries + 64;
+}
+
+// The row that a pair's draw proposes. Under `shared` a draw of the pool has the random numbers that the
+// draw of the same number has for pair 0 under `sampled`.
+TAGSPACE_HOST_DEVICE std::uint32_t proposed_row(const WarpConfig& config, std::uint64_t step,
+                                                std::uint32_t pair, std::uint32_t draw, std::uint32_t rows) {
+  if (config.negatives == Negatives::shared) {
+    draw = place_in_pool(pair, draw, config.pool);
+    pair = 0;
+  }
+  Philox4 words = random_words(config.seed, RandomStream::negatives, step, pair, draw / 2);
+  // The second half is moved to the first, for an index that is not known to a GPU's compiler would put it in
+  // memory.
+  if (draw % 2 != 0) {
+    words.word[0] = words.word[2];
+    words.word[1] = words.word[3];
+  }
+  return negative_of_words(words, 0, rows);
 }
 
 // What `exact` draws for a pair with `violators` violators among `candidates` rows.

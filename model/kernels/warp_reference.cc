@@ -1,5 +1,6 @@
 // The plain reference of warp.h, and what the implementations share.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "model/kernels/philox.h"
@@ -32,10 +33,8 @@ template <typename Carried, typename Violates>
 Found first_violator(const WarpConfig& config, const WarpBatch& batch, std::uint32_t pair,
                      const Carried& carried, const Violates& violates) {
   Found found;
-  const std::uint64_t max_draws = 4 * std::uint64_t{config.max_tries} + 64;
-  for (std::uint32_t draw = 0; draw < max_draws && found.tries < config.max_tries; ++draw) {
-    const std::uint32_t row =
-        negative_of_words(draw_words(config, batch.step, pair, draw / 2), draw, batch.rows);
+  for (std::uint32_t draw = 0; draw < max_draws(config) && found.tries < config.max_tries; ++draw) {
+    const std::uint32_t row = proposed_row(config, batch.step, pair, draw, batch.rows);
     if (carried(row)) continue;
     ++found.tries;
     if (!violates(row)) continue;
@@ -81,10 +80,17 @@ std::vector<float> rank_weights(RankWeight weight, std::uint32_t rows, std::uint
   return weights;
 }
 
-// A row costs about the same to score in a tile of the table (exact) as in a sequence of draws (shared).
+std::uint32_t pool_size(std::size_t pairs, std::uint32_t max_tries) {
+  constexpr std::size_t kSmallestPool = 1024;
+  const std::size_t wanted = std::max({kSmallestPool, 4 * pairs, static_cast<std::size_t>(max_tries)});
+  return static_cast<std::uint32_t>(std::bit_ceil(std::min<std::size_t>(wanted, kLargestPool)));
+}
+
+// A row costs about the same to score in a tile of the table (exact) as in a group of the pool (shared).
 // Draws of a post's own are never cheaper: they ask memory for more rows.
-Negatives cheapest_negatives(std::uint32_t rows, double mean_tries) {
-  return rows < mean_tries ? Negatives::exact : Negatives::shared;
+Negatives cheapest_negatives(std::uint32_t rows, double mean_tries, std::uint32_t max_tries) {
+  if (rows < mean_tries) return Negatives::exact;
+  return max_tries <= kLargestPool ? Negatives::shared : Negatives::sampled;
 }
 
 float dot_reference(const float* a, const float* b, std::size_t dim) {

@@ -866,7 +866,9 @@ class BadInput(Workplace):
                 ("hogwild", {"training": {"device": "cpu", "row_updates": "hogwild"}},
                  r"training\.row_updates is \"hogwild\", which only a GPU can do, and training\.device is \"cpu\""),
                 ("halves", {"training": {"device": "cpu", "table_format": "bfloat16"}},
-                 r"training\.table_format is \"bfloat16\", which only a GPU can do")):
+                 r"training\.table_format is \"bfloat16\", which only a GPU can do"),
+                ("pool", {"loss": {"negatives": "shared", "max_tries": 65537}},
+                 r"loss\.max_tries is 65537 and loss\.negatives \"shared\", which allows at most 65536; a larger number")):
             self.refuse(self.config(name, **sections), message)
         self.fail_with("train", "good.json", "--set", "loss.margin=-1", message=r"--set loss\.margin=-1: found -1, allowed is")
 

@@ -6,6 +6,7 @@
 #include "model/kernels/philox.h"
 #include "model/kernels/simd.h"
 #include "model/kernels/warp.h"
+#include "model/kernels/warp_draws.h"
 #include "tests/model/kernel_cases.h"
 #include "tests/model/warp_cases.h"
 
@@ -45,10 +46,13 @@ using Outcome = WarpOutcome;
 
 constexpr Negatives kAllNegatives[] = {Negatives::sampled, Negatives::shared, Negatives::exact};
 
-// Whether the outcome of a pair is independent of those of the others for which this is true, if no search is
-// longer than 320 draws.
-bool counts_alone(Negatives negatives, std::uint32_t number) {
-  return negatives != Negatives::shared || number * kSharedStride % 320 == 0;
+// Posts for a test of the distribution, and whether a pair's outcome is independent of the others' for which
+// this is true: under `shared`, one pair a step.
+std::uint32_t posts_for(Negatives negatives, std::uint32_t posts) {
+  return negatives == Negatives::shared ? 5 : posts;
+}
+bool counts_alone(Negatives negatives, const WarpProblem& problem, std::uint32_t pair, std::uint64_t step) {
+  return negatives != Negatives::shared || pair == step % problem.pairs();
 }
 
 void expect_equal(const Outcome& actual, const Outcome& expected) {
@@ -247,21 +251,22 @@ double chi_square_deviation(const std::vector<std::uint64_t>& counts) {
 TEST(Warp, NegativesAreUniformOverTheHashtagsThePostDoesNotCarry) {
   // Every negative violates (a huge margin), so the violator is the first allowed draw.
   const std::uint32_t rows = 101;
-  const Problem problem(400, 4, rows, 7, [](std::size_t) { return 3U; });
   const auto weights = rank_weights(RankWeight::harmonic, rows, 10);
   CpuContext context(2);
   for (const auto negatives : kAllNegatives) {
     SCOPED_TRACE("negatives " + std::to_string(static_cast<int>(negatives)));
+    const Problem problem(posts_for(negatives, 400), 4, rows, 7, [](std::size_t) { return 3U; });
     const WarpConfig config{Score::dot, 1e6F, 10, 99, weights.data(), negatives};
+    const std::uint64_t steps = negatives == Negatives::shared ? 40'000 : 1000;
     std::vector<std::vector<std::uint64_t>> counts(problem.posts, std::vector<std::uint64_t>(rows));
-    for (std::uint64_t step = 0; step < 1000; ++step) {
+    for (std::uint64_t step = 0; step < steps; ++step) {
       Outcome outcome(problem);
       const WarpBatch batch = problem.batch(step);
       warp(config, batch, 1, outcome.result(), context);
       for (std::size_t post = 0; post < problem.posts; ++post) {
         for (auto pair = problem.positive_offsets[post]; pair < problem.positive_offsets[post + 1]; ++pair) {
           ASSERT_EQ(outcome.tries[pair], 1U);
-          if (counts_alone(negatives, batch.first_pair + pair)) ++counts[post][outcome.violator[pair]];
+          if (counts_alone(negatives, problem, pair, step)) ++counts[post][outcome.violator[pair]];
         }
       }
     }
@@ -279,9 +284,9 @@ TEST(Warp, NegativesAreUniformOverTheHashtagsThePostDoesNotCarry) {
         if (count != ~0ULL) allowed.push_back(count);
       }
     }
-    // 39,200 cells of about 30 counts each, under `shared` a tenth of them: a deviation of 5 has probability
+    // 39,200 cells of about 30 counts each, under `shared` 490 of about 80: a deviation of 5 has probability
     // 6e-7.
-    EXPECT_GT(allowed.size(), 3000U);
+    EXPECT_EQ(allowed.size(), problem.posts * (rows - 3));
     EXPECT_LT(std::abs(chi_square_deviation(allowed)), 5);
   }
 }
@@ -293,18 +298,18 @@ TEST(Warp, TriesFollowTheGeometricDistribution) {
   std::vector<float> table(rows, 0);
   for (std::uint32_t i = 0; i < violators; ++i) table[7 + 9 * i] = 2;
   table[1000] = 1;
-  WarpProblem problem(4000, 1, rows);
-  problem.table = table;
-  problem.vectors.assign(problem.posts, 1);
-  problem.own.assign(problem.posts, 1000);
-  problem.positives = problem.own;
-  for (std::uint32_t i = 1; i <= problem.posts; ++i) problem.own_offsets.push_back(i);
-  problem.positive_offsets = problem.own_offsets;
   const std::uint32_t max_tries = 25;
   const auto weights = rank_weights(RankWeight::harmonic, rows, max_tries);
   CpuContext context(2);
   for (const auto negatives : kAllNegatives) {
     SCOPED_TRACE("negatives " + std::to_string(static_cast<int>(negatives)));
+    WarpProblem problem(posts_for(negatives, 4000), 1, rows);
+    problem.table = table;
+    problem.vectors.assign(problem.posts, 1);
+    problem.own.assign(problem.posts, 1000);
+    problem.positives = problem.own;
+    for (std::uint32_t i = 1; i <= problem.posts; ++i) problem.own_offsets.push_back(i);
+    problem.positive_offsets = problem.own_offsets;
     const WarpConfig config{Score::dot, 0.5F, max_tries, 3, weights.data(), negatives};
     std::vector<std::uint32_t> tries;
     std::uint32_t in_vain = 0;
@@ -314,7 +319,7 @@ TEST(Warp, TriesFollowTheGeometricDistribution) {
       const WarpBatch batch = problem.batch(step);
       warp(config, batch, 1, outcome.result(), context);
       for (std::uint32_t pair = 0; pair < problem.pairs(); ++pair) {
-        if (!counts_alone(negatives, batch.first_pair + pair)) continue;
+        if (!counts_alone(negatives, problem, pair, step)) continue;
         tries.push_back(outcome.tries[pair]);
         if (outcome.violator[pair] == kNoViolator) {
           ASSERT_EQ(outcome.tries[pair], max_tries);
@@ -338,7 +343,34 @@ TEST(Warp, TriesFollowTheGeometricDistribution) {
   }
 }
 
-TEST(Warp, SharedDrawsAreOneSequenceReadFromPlacesAStrideApart) {
+TEST(Warp, ThePoolsSize) {
+  EXPECT_EQ(pool_size(1, 1), 1024U);
+  EXPECT_EQ(pool_size(256, 1000), 1024U);
+  EXPECT_EQ(pool_size(257, 1000), 2048U);
+  EXPECT_EQ(pool_size(1, 1025), 2048U);
+  EXPECT_EQ(pool_size(1'000'000'000, 1), kLargestPool);
+  EXPECT_EQ(pool_size(1, 100'000'000), kLargestPool);
+}
+
+TEST(Warp, EveryPairComesToAllOfThePoolInAnOrderOfItsOwn) {
+  for (const std::uint32_t pool : {1024U, 8192U, kLargestPool}) {
+    std::set<std::pair<std::uint32_t, std::uint32_t>> orders;
+    for (std::uint32_t pair = 0; pair < 100; ++pair) {
+      std::set<std::uint32_t> places;
+      for (std::uint32_t draw = 0; draw < pool; ++draw) {
+        const std::uint32_t place = place_in_pool(pair, draw, pool);
+        ASSERT_LT(place, pool);
+        ASSERT_EQ(place % kPoolGroup, draw % kPoolGroup);
+        places.insert(place);
+      }
+      EXPECT_EQ(places.size(), pool);
+      orders.emplace(place_in_pool(pair, 0, pool), place_in_pool(pair, kPoolGroup, pool));
+    }
+    EXPECT_GT(orders.size(), 95U);
+  }
+}
+
+TEST(Warp, SearchesOfThePoolByHand) {
   // A row's score is its number: 99 of 50,000 rows violate.
   const std::uint32_t rows = 50'000;
   WarpProblem problem(70, 1, rows);
@@ -349,7 +381,7 @@ TEST(Warp, SharedDrawsAreOneSequenceReadFromPlacesAStrideApart) {
   for (std::uint32_t i = 1; i <= problem.posts; ++i) problem.own_offsets.push_back(i);
   problem.positive_offsets = problem.own_offsets;
   const auto weights = rank_weights(RankWeight::harmonic, rows, 5000);
-  const WarpConfig config{Score::dot, 0.5F, 5000, 99, weights.data(), Negatives::shared};
+  const WarpConfig config{Score::dot, 0.5F, 5000, 99, weights.data(), Negatives::shared, 8192};
   const std::uint64_t step = (std::uint64_t{7} << 32) + 3;
   const WarpBatch batch = problem.batch(step);
   CpuContext context(2);
@@ -358,7 +390,8 @@ TEST(Warp, SharedDrawsAreOneSequenceReadFromPlacesAStrideApart) {
   std::set<std::uint32_t> violators;
   for (std::uint32_t pair = 0; pair < problem.pairs(); ++pair) {
     std::uint32_t tries = 0;
-    for (std::uint32_t at = (batch.first_pair + pair) * kSharedStride;; ++at) {
+    for (std::uint32_t draw = 0;; ++draw) {
+      const std::uint32_t at = place_in_pool(batch.first_pair + pair, draw, config.pool);
       const auto words = philox4x32_10(
           99, {{at / 2, 0, static_cast<std::uint32_t>(step), static_cast<std::uint32_t>(step >> 32)}});
       const std::size_t half = 2 * std::size_t{at % 2};
@@ -373,9 +406,9 @@ TEST(Warp, SharedDrawsAreOneSequenceReadFromPlacesAStrideApart) {
       break;
     }
   }
-  // Searches of 500 draws or so: about 16 neighbours end at the same place.
-  EXPECT_GT(violators.size(), 2U);
-  EXPECT_LT(violators.size(), 20U);
+  // Of about 16 in the pool, nearly all are some pair's first.
+  EXPECT_GT(violators.size(), 8U);
+  EXPECT_LT(violators.size(), 40U);
 }
 
 }  // namespace

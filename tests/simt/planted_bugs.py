@@ -68,7 +68,7 @@ BUGS = (
     Bug("the_last_violator", "plain", r"actual\.tries", SEARCH, "warp.cu",
         "const int winner = __ffs(violating) - 1;", "__ffs(violating) - 1", "31 - std::countl_zero(violating)"),
     Bug("own_hashtags_are_tries", "plain", r"actual\.violator", SEARCH, "warp.cu",
-        "draw < max_draws && !contains(own_begin, own_end, row)", "!contains(own_begin, own_end, row)", "true"),
+        "draw < last_draw && !contains(own_begin, own_end, row)", "!contains(own_begin, own_end, row)", "true"),
     Bug("quads_without_a_try_are_counted", "plain", r"actual\.tries", SEARCH, "warp.cu",
         "tries += in_flight;", "in_flight", "all_tries"),
     Bug("the_sign_of_a_gradient", "plain", r"actual\.negative", SEARCH, "warp.cu",

@@ -167,18 +167,6 @@ __device__ __forceinline__ bool contains(const std::uint32_t* begin, const std::
   return false;
 }
 
-__device__ __forceinline__ std::uint32_t draw_row(const WarpSearch& search, std::uint32_t pair,
-                                                  std::uint32_t draw) {
-  Philox4 words = draw_words(search.config, search.batch.step, search.batch.first_pair + pair, draw / 2);
-  // The second half is moved to the first, for an index that is not known to the compiler would put it in
-  // memory.
-  if (draw % 2 != 0) {
-    words.word[0] = words.word[2];
-    words.word[1] = words.word[3];
-  }
-  return negative_of_words(words, 0, search.batch.rows);
-}
-
 // `bits` without its lowest `count` ones, kMaxTries at most.
 __device__ __forceinline__ unsigned without_lowest(unsigned bits, unsigned count) {
 #pragma unroll
@@ -326,8 +314,8 @@ __global__ void __launch_bounds__(kMaxWarps * 32, kMinBlocks<kCosine, kAligned>)
   }
   const std::uint32_t* const own_begin = batch.own + batch.own_offsets[post];
   const std::uint32_t* const own_end = batch.own + batch.own_offsets[post + 1];
-  const std::uint32_t max_draws =
-      static_cast<std::size_t>(own_end - own_begin) < batch.rows ? 4 * config.max_tries + 64 : 0;
+  const std::uint32_t last_draw =
+      static_cast<std::size_t>(own_end - own_begin) < batch.rows ? max_draws(config) : 0;
   const std::uint32_t last_pair = batch.positive_offsets[post + 1];
 
   for (std::uint32_t pair = batch.positive_offsets[post]; pair < last_pair; ++pair) {
@@ -340,10 +328,10 @@ __global__ void __launch_bounds__(kMaxWarps * 32, kMinBlocks<kCosine, kAligned>)
     RowScore n = {0, 1};
     std::uint32_t tries = 0;
     for (std::uint32_t first_draw = 0;
-         violator == kNoViolator && first_draw < max_draws && tries < config.max_tries; first_draw += lanes) {
+         violator == kNoViolator && first_draw < last_draw && tries < config.max_tries; first_draw += lanes) {
       const std::uint32_t draw = first_draw + lane;
-      const std::uint32_t row = draw_row(search, pair, draw);
-      const bool is_try = draw < max_draws && !contains(own_begin, own_end, row);
+      const std::uint32_t row = proposed_row(config, batch.step, batch.first_pair + pair, draw, batch.rows);
+      const bool is_try = draw < last_draw && !contains(own_begin, own_end, row);
       unsigned left = __ballot_sync(mask, is_try) >> first_lane;
 #pragma unroll 1
       while (left != 0 && tries < config.max_tries) {
@@ -509,6 +497,8 @@ int warp_search(const WarpSearch& search, const WarpShape& shape, CUstream_st* s
   if (search.batch.dim == 0 || search.batch.rows < 2) return cudaErrorInvalidValue;
   if (search.config.max_tries > kMostTries) return cudaErrorInvalidValue;
   if (search.config.negatives == Negatives::exact) return cudaErrorInvalidValue;
+  const std::uint32_t pool = search.config.pool;
+  if (pool < kPoolGroup || (pool & (pool - 1)) != 0) return cudaErrorInvalidValue;
   if ((search.table.floats == nullptr) == (search.table.halves == nullptr)) return cudaErrorInvalidValue;
   if (search.hogwild && search.optimizer.kind == OptimizerKind::adagrad && search.table.sums == nullptr) {
     return cudaErrorInvalidValue;
