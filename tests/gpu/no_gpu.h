@@ -2,20 +2,17 @@
 // cannot be used they fail: a broken installation must not look like none.
 #pragma once
 
-#include <dlfcn.h>
-
 #include "model/kernels/cuda/runtime.cuh"
 
 namespace tagspace {
 
 inline bool no_gpu() {
   constexpr int kStubLibrary = 34;         // cudaErrorStubLibrary
-  constexpr int kInsufficientDriver = 35;  // cudaErrorInsufficientDriver: none, or one that is too old
+  constexpr int kInsufficientDriver = 35;  // cudaErrorInsufficientDriver
   int count = 0;
   const int error = kernels::cuda::device_count(count);
   if (error == 0) return count == 0;
-  return error == kStubLibrary ||
-         (error == kInsufficientDriver && dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL) == nullptr);
+  return error == kStubLibrary || (error == kInsufficientDriver && !kernels::cuda::driver_is_there());
 }
 
 }  // namespace tagspace

@@ -9,16 +9,17 @@
 
 namespace tagspace::kernels {
 
-// Filled by the tests, each in its own way.
-struct WarpProblem {
+// Filled by the tests, each in its own way. Arrays are of memory that what is tested can read: `Vector`s.
+template <template <typename> class Vector>
+struct BasicWarpProblem {
   std::uint32_t posts;
   std::uint32_t dim;
   std::uint32_t rows;
-  std::vector<float> vectors, table;
-  std::vector<std::uint32_t> own, own_offsets = {0};
-  std::vector<std::uint32_t> positives, positive_offsets = {0};
+  Vector<float> vectors, table;
+  Vector<std::uint32_t> own, own_offsets = {0};
+  Vector<std::uint32_t> positives, positive_offsets = {0};
 
-  WarpProblem(std::uint32_t post_count, std::uint32_t dimension, std::uint32_t row_count)
+  BasicWarpProblem(std::uint32_t post_count, std::uint32_t dimension, std::uint32_t row_count)
       : posts(post_count), dim(dimension), rows(row_count) {}
 
   [[nodiscard]] std::size_t pairs() const { return positives.size(); }
@@ -38,8 +39,9 @@ struct WarpProblem {
 };
 
 // Begins with values that no result has, so that what is not written shows.
-struct WarpOutcome {
-  explicit WarpOutcome(const WarpProblem& problem)
+template <template <typename> class Vector>
+struct BasicWarpOutcome {
+  explicit BasicWarpOutcome(const BasicWarpProblem<Vector>& problem)
       : violator(problem.pairs(), 99),
         tries(problem.pairs(), 99),
         loss(problem.pairs(), 99),
@@ -50,10 +52,15 @@ struct WarpOutcome {
     return {violator.data(), tries.data(), loss.data(), positive.data(), negative.data(), post.data()};
   }
 
-  std::vector<std::uint32_t> violator, tries;
-  std::vector<float> loss;
-  std::vector<RowGradient> positive, negative;
-  std::vector<float> post;
+  Vector<std::uint32_t> violator, tries;
+  Vector<float> loss;
+  Vector<RowGradient> positive, negative;
+  Vector<float> post;
 };
+
+template <typename T>
+using HostVector = std::vector<T>;
+using WarpProblem = BasicWarpProblem<HostVector>;
+using WarpOutcome = BasicWarpOutcome<HostVector>;
 
 }  // namespace tagspace::kernels

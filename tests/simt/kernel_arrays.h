@@ -46,8 +46,11 @@ using Array = std::vector<T, ManagedAllocator<T>>;
 class NeedsGpu : public testing::Environment {
  public:
   void SetUp() override {
-    if (no_gpu()) GTEST_SKIP() << "no usable GPU: no device";
+    // Before the first call of CUDA, for the driver reads it once. Launches return when they are over, and
+    // with the errors of the kernel itself: arrays are read by the host right afterwards, which some systems
+    // do not allow while a kernel runs.
     setenv("CUDA_LAUNCH_BLOCKING", "1", 1);  // NOLINT(concurrency-mt-unsafe): before there are threads
+    if (no_gpu()) GTEST_SKIP() << "no usable GPU: no device";
     cuda::require_device();
   }
 };

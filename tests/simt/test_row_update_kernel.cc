@@ -1,5 +1,5 @@
-// The kernel of row updates, run on the CPU, against the plain reference: bit for bit, but for the norm's
-// additions.
+// The kernel of row updates, on the emulator or on a GPU, against the plain reference: bit for bit, but for
+// the norm's additions.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -11,7 +11,7 @@
 
 #include "model/kernels/cuda/row_update.cuh"
 #include "model/kernels/row_update.h"
-#include "tests/simt/simt.h"
+#include "tests/simt/kernel_arrays.h"
 #include "tests/simt/sparse_array.h"
 
 namespace tagspace::kernels {
@@ -21,8 +21,8 @@ namespace {
 // than 64 of them, row 1 has 32, if there are enough.
 struct Problem {
   std::size_t dim;
-  std::vector<float> table, sums, vectors, coefficients, selves;
-  std::vector<std::uint32_t> sources, sorted_rows, order;
+  Array<float> table, sums, vectors, coefficients, selves;
+  Array<std::uint32_t> sources, sorted_rows, order;
   RowGroups groups;
 
   Problem(std::size_t dimension, std::uint32_t rows, std::size_t contributions, std::uint64_t seed)
@@ -31,7 +31,7 @@ struct Problem {
     std::mt19937_64 engine(seed);
     const auto normals = [&](std::size_t count, float scale) {
       std::normal_distribution<float> normal(0, scale);
-      std::vector<float> values(count);
+      Array<float> values(count);
       for (auto& value : values) value = normal(engine);
       return values;
     };
@@ -41,7 +41,7 @@ struct Problem {
     vectors = normals(kSources * dim, 0.3F);
     coefficients = normals(contributions, 1);
     selves = normals(contributions, 0.1F);
-    std::vector<std::uint32_t> keys(contributions);
+    Array<std::uint32_t> keys(contributions);
     for (std::size_t i = 0; i < contributions; ++i) {
       sources.push_back(static_cast<std::uint32_t>(engine() % kSources));
       const std::uint64_t draw = engine();
@@ -56,11 +56,13 @@ struct Problem {
     sorted_rows.resize(contributions);
     order.resize(contributions);
     std::size_t bytes = 0;
-    cuda::sort_by_row(keys.data(), static_cast<std::uint32_t>(contributions), rows, sorted_rows.data(),
-                      order.data(), nullptr, bytes, nullptr);
-    std::vector<char> scratch(bytes);
-    cuda::sort_by_row(keys.data(), static_cast<std::uint32_t>(contributions), rows, sorted_rows.data(),
-                      order.data(), scratch.data(), bytes, nullptr);
+    const auto sort = [&](void* scratch) {
+      return cuda::sort_by_row(keys.data(), static_cast<std::uint32_t>(contributions), rows,
+                               sorted_rows.data(), order.data(), scratch, bytes, nullptr);
+    };
+    EXPECT_EQ(sort(nullptr), 0);
+    Array<char> scratch(bytes);
+    EXPECT_EQ(sort(scratch.data()), 0);
   }
 };
 
@@ -101,16 +103,16 @@ TEST(RowUpdateKernel, EqualsTheReference) {
       auto expected_sums = problem.sums;
       update_rows_reference(update.optimizer, problem.groups, update.from, dim, expected.data(),
                             adagrad ? expected_sums.data() : nullptr);
-      std::vector<float> first;
+      Array<float> first;
       for (const unsigned warps : {1U, 3U, static_cast<unsigned>(2 + seed % 7)}) {
         SCOPED_TRACE("dim " + std::to_string(dim) + ", warps " + std::to_string(warps) + ", schedule " +
                      std::to_string(seed));
         auto actual = problem.table;
         auto sums = problem.sums;
         update.table = {actual.data(), nullptr, adagrad ? sums.data() : nullptr};
-        simt::schedule_seed = seed++;
+        set_schedule(seed++);
         ASSERT_EQ(cuda::update_rows(update, warps, nullptr), 0);
-        simt::schedule_seed = 0;
+        set_schedule(0);
         EXPECT_EQ(sums, expected_sums);
         if (kase.max_norm == 0) {
           EXPECT_EQ(actual, expected);
@@ -132,8 +134,8 @@ TEST(RowUpdateKernel, EqualsTheReference) {
 TEST(RowUpdateKernel, HalfTablesAreRoundedAtRandom) {
   for (const std::size_t dim : {1, 3, 20, 64, 132, 256}) {
     const Problem problem(dim, 30, 200, dim);
-    std::vector<Bfloat16> halves;
-    std::vector<float> widened;
+    Array<Bfloat16> halves;
+    Array<float> widened;
     for (const float value : problem.table) {
       halves.push_back(round_to_nearest(value));
       widened.push_back(to_float(halves.back()));
@@ -217,23 +219,26 @@ TEST(RowUpdateKernel, OffsetsHave64Bits) {
     SparseArray<float> sums((std::size_t{kLast} + 1) * dim);
     SparseArray<float> vectors((std::size_t{kLast} + 1) * dim);
     if (!table.exists() || !sums.exists() || !vectors.exists()) {
-      GTEST_SKIP() << "no address space for arrays of 20 GB";
+      GTEST_SKIP() << "no sparse arrays of 20 GB here";
     }
-    std::fill_n(vectors.data() + std::size_t{kLast} * dim, dim, 4.0F);
-    const std::uint32_t row = kLast;
-    const std::uint32_t order = 0;
-    const std::uint32_t source = kLast;
+    const std::size_t last = std::size_t{kLast} * dim;
+    std::fill_n(table.data() + last, dim, 0.0F);
+    std::fill_n(sums.data() + last, dim, 0.0F);
+    std::fill_n(vectors.data() + last, dim, 4.0F);
+    const Array<std::uint32_t> row = {kLast};
+    const Array<std::uint32_t> order = {0};
+    const Array<std::uint32_t> source = {kLast};
     cuda::RowUpdate update;
     update.optimizer.learning_rate = 0.5F;
     update.contributions = 1;
-    update.rows = &row;
-    update.order = &order;
-    update.from = {vectors.data(), &source, nullptr, nullptr};
+    update.rows = row.data();
+    update.order = order.data();
+    update.from = {vectors.data(), source.data(), nullptr, nullptr};
     update.dim = dim;
     update.table = {table.data(), nullptr, sums.data()};
     ASSERT_EQ(cuda::update_rows(update, 2, nullptr), 0);
     const auto count_of = [&](SparseArray<float>& array, float value) {
-      const float* const begin = array.data() + std::size_t{kLast} * dim;
+      const float* const begin = array.data() + last;
       return std::count(begin, begin + dim, value);
     };
     EXPECT_EQ(count_of(table, -0.5F), dim);
@@ -285,28 +290,28 @@ TEST(RowSort, IsStableAndPutsWhatIsNoRowLast) {
   std::mt19937_64 engine(4);
   for (const std::uint32_t table_rows : {1U, 2U, 3U, 255U, 256U, 257U, 65536U, 100'000U, 0xFFFFFFFEU}) {
     for (const std::uint32_t count : {0U, 1U, 2U, 255U, 256U, 257U, 3000U}) {
-      std::vector<std::uint32_t> rows(count);
+      Array<std::uint32_t> rows(count);
       for (auto& row : rows) {
         const auto kind = engine() % 4;
         row = kind == 0   ? kNoRow
               : kind == 1 ? table_rows - 1
                           : static_cast<std::uint32_t>(engine() % table_rows);
       }
-      std::vector<std::uint32_t> expected_order(count);
+      Array<std::uint32_t> expected_order(count);
       for (std::uint32_t i = 0; i < count; ++i) expected_order[i] = i;
       std::stable_sort(expected_order.begin(), expected_order.end(),
                        [&](auto a, auto b) { return rows[a] < rows[b]; });
-      std::vector<std::uint32_t> expected_rows(count);
+      Array<std::uint32_t> expected_rows(count);
       std::transform(expected_order.begin(), expected_order.end(), expected_rows.begin(),
                      [&](auto i) { return rows[i]; });
 
-      std::vector<std::uint32_t> sorted(count);
-      std::vector<std::uint32_t> order(count);
+      Array<std::uint32_t> sorted(count);
+      Array<std::uint32_t> order(count);
       std::size_t bytes = 0;
       ASSERT_EQ(cuda::sort_by_row(rows.data(), count, table_rows, sorted.data(), order.data(), nullptr, bytes,
                                   nullptr),
                 0);
-      std::vector<std::uint64_t> scratch((bytes + 7) / 8);
+      Array<std::uint64_t> scratch((bytes + 7) / 8);
       ASSERT_EQ(cuda::sort_by_row(rows.data(), count, table_rows, sorted.data(), order.data(), scratch.data(),
                                   bytes, nullptr),
                 0);

@@ -1,4 +1,5 @@
-// The WARP kernel, run on the CPU, against the plain reference: everything bit for bit.
+// The WARP kernel, on the emulator or on a GPU, against the plain reference: everything bit for bit, but for
+// what depends on the schedule.
 #include <algorithm>
 #include <cmath>
 #include <gtest/gtest.h>
@@ -13,7 +14,7 @@
 #include "model/kernels/philox.h"
 #include "model/kernels/warp.h"
 #include "tests/model/warp_cases.h"
-#include "tests/simt/simt.h"
+#include "tests/simt/kernel_arrays.h"
 #include "tests/simt/sparse_array.h"
 
 namespace tagspace::kernels {
@@ -25,9 +26,9 @@ class Random {
   std::uint32_t below(std::uint32_t n) {
     return std::uniform_int_distribution<std::uint32_t>(0, n - 1)(engine_);
   }
-  std::vector<float> normals(std::size_t count) {
+  Array<float> normals(std::size_t count) {
     std::normal_distribution<float> normal(0, 0.3F);
-    std::vector<float> values(count);
+    Array<float> values(count);
     for (auto& value : values) value = normal(engine_);
     return values;
   }
@@ -38,11 +39,11 @@ class Random {
 
 // Random posts, post i with own_of(i) hashtags, or all; no more than four of them are its positives, of every
 // seventh post none.
-struct Problem : WarpProblem {
+struct Problem : BasicWarpProblem<Array> {
   template <typename Own>
   Problem(std::uint32_t post_count, std::uint32_t dimension, std::uint32_t row_count, std::uint64_t seed,
           const Own& own_of)
-      : WarpProblem(post_count, dimension, row_count) {
+      : BasicWarpProblem(post_count, dimension, row_count) {
     Random random(seed);
     vectors = random.normals(std::size_t{posts} * dim);
     table = random.normals(std::size_t{rows} * dim);
@@ -64,9 +65,15 @@ struct Problem : WarpProblem {
   }
 };
 
-using Outcome = WarpOutcome;
+using Outcome = BasicWarpOutcome<Array>;
 
 constexpr float kScale = 0.125F;
+
+// rank_weights(), where the kernel can read them.
+Array<float> weights_of(RankWeight rank_weight, std::uint32_t rows, std::uint32_t max_tries) {
+  const std::vector<float> weights = rank_weights(rank_weight, rows, max_tries);
+  return {weights.begin(), weights.end()};
+}
 
 Outcome reference(const Problem& problem, const WarpConfig& config, std::uint64_t step) {
   Outcome out(problem);
@@ -76,8 +83,8 @@ Outcome reference(const Problem& problem, const WarpConfig& config, std::uint64_
 
 // The arrays that the kernel writes, and the outcome that they amount to.
 struct Arrays {
-  std::vector<std::uint32_t> rows, sources;
-  std::vector<float> coefficients, selves;
+  Array<std::uint32_t> rows, sources;
+  Array<float> coefficients, selves;
 
   explicit Arrays(std::size_t pairs)
       : rows(2 * pairs, 99), sources(2 * pairs, 99), coefficients(2 * pairs, 99), selves(2 * pairs, 99) {}
@@ -163,7 +170,7 @@ cuda::WarpShape shape_of(unsigned lanes, std::uint32_t dim, unsigned number) {
 
 class WarpKernelTest : public testing::Test {
  protected:
-  void TearDown() override { simt::schedule_seed = 0; }
+  void TearDown() override { set_schedule(0); }
 };
 class WarpKernelOfDim : public WarpKernelTest, public testing::WithParamInterface<std::uint32_t> {};
 
@@ -181,7 +188,7 @@ TEST_P(WarpKernelOfDim, EqualsTheReferenceTryForTry) {
         // An easy, a middling and a hard search: violators at the first tries, later, and mostly none.
         for (const float difficulty : {0.1F, -0.5F, -1.5F}) {
           const std::uint32_t max_tries = std::vector<std::uint32_t>{100, 1, 37, 9}[number % 4];
-          const auto weights = rank_weights(rank_weight, rows, max_tries);
+          const Array<float> weights = weights_of(rank_weight, rows, max_tries);
           const float spread = score == Score::cosine ? 1 / std::sqrt(static_cast<float>(dim))
                                                       : 0.09F * std::sqrt(static_cast<float>(dim));
           const auto negatives = number % 3 == 0 ? Negatives::shared : Negatives::sampled;
@@ -198,7 +205,7 @@ TEST_P(WarpKernelOfDim, EqualsTheReferenceTryForTry) {
                          std::to_string(shape.warps) + ", max_tries " + std::to_string(max_tries) +
                          ", cosine " + std::to_string(static_cast<int>(score == Score::cosine)) +
                          ", schedule " + std::to_string(number));
-            simt::schedule_seed = number % 4 == 0 ? 0 : number;
+            set_schedule(number % 4 == 0 ? 0 : number);
             Outcome actual(problem);
             ASSERT_EQ(search(problem, config, step, shape, actual), 0);
             expect_equal(actual, expected);
@@ -220,7 +227,7 @@ INSTANTIATE_TEST_SUITE_P(Dims, WarpKernelOfDim, testing::Values(1, 3, 16, 20, 64
 TEST_F(WarpKernelTest, TheLargestDimsAndEveryBlockSize) {
   for (const std::uint32_t dim : {127U, 128U, 132U, 1021U, 1024U}) {
     const Problem problem(9, dim, 60, dim, [](std::uint32_t post) { return 1 + post; });
-    const auto weights = rank_weights(RankWeight::harmonic, 60, 20);
+    const Array<float> weights = weights_of(RankWeight::harmonic, 60, 20);
     for (const auto score : {Score::dot, Score::cosine}) {
       const WarpConfig config{score, score == Score::dot ? -2.0F : -0.05F, 20, 3, weights.data()};
       const Outcome expected = reference(problem, config, 1);
@@ -229,7 +236,7 @@ TEST_F(WarpKernelTest, TheLargestDimsAndEveryBlockSize) {
           const cuda::WarpShape shape{lanes, warps};
           SCOPED_TRACE("dim " + std::to_string(dim) + ", lanes " + std::to_string(lanes) + ", warps " +
                        std::to_string(warps));
-          simt::schedule_seed = warps;
+          set_schedule(warps);
           Outcome actual(problem);
           const int status = search(problem, config, 1, shape, actual);
           const bool fits = warps * (32 / lanes) * (dim + 63) / 64 * 64 * 4 <= 48 * 1024;
@@ -248,7 +255,7 @@ TEST_F(WarpKernelTest, ShapesThatAreChosenAreShapesThatCanBe) {
     for (const float tries : {1.0F, 5.0F, 500.0F}) {
       const auto shape = cuda::warp_shape(dim, tries);
       const Problem problem(2, dim, 4, dim, [](std::uint32_t) { return 1U; });
-      const auto weights = rank_weights(RankWeight::log, 4, 5);
+      const Array<float> weights = weights_of(RankWeight::log, 4, 5);
       const WarpConfig config{Score::dot, 0.1F, 5, 3, weights.data()};
       Outcome actual(problem);
       ASSERT_EQ(search(problem, config, 0, shape, actual), 0) << dim;
@@ -268,7 +275,7 @@ TEST_F(WarpKernelTest, RefusesShapesThatCannotBe) {
 
 TEST_F(WarpKernelTest, RefusesSearchesThatCannotBe) {
   const Problem problem(2, 8, 4, 1, [](std::uint32_t) { return 1U; });
-  const auto weights = rank_weights(RankWeight::log, 4, 5);
+  const Array<float> weights = weights_of(RankWeight::log, 4, 5);
   const WarpConfig config{Score::dot, 0.1F, 5, 3, weights.data()};
   Outcome out(problem);
   const cuda::WarpSearch right = search_of(problem, config, 0);
@@ -298,7 +305,7 @@ TEST_F(WarpKernelTest, VectorsOfLengthZeroHaveScoreZero) {
   Problem problem(8, 20, 30, 1, [](std::uint32_t) { return 2U; });
   std::fill_n(problem.vectors.begin() + 20, 40, 0.0F);
   std::fill_n(problem.table.begin(), 20 * 15, 0.0F);
-  const auto weights = rank_weights(RankWeight::linear, 30, 10);
+  const Array<float> weights = weights_of(RankWeight::linear, 30, 10);
   const WarpConfig config{Score::cosine, 0.1F, 10, 5, weights.data()};
   for (const unsigned lanes : {8U, 16U, 32U}) {
     Outcome actual(problem);
@@ -310,7 +317,7 @@ TEST_F(WarpKernelTest, VectorsOfLengthZeroHaveScoreZero) {
 TEST_F(WarpKernelTest, AScoreThatIsNoNumberReachesTheLoss) {
   Problem problem(3, 8, 50, 1, [](std::uint32_t) { return 1U; });
   problem.vectors[8] = std::numeric_limits<float>::quiet_NaN();
-  const auto weights = rank_weights(RankWeight::harmonic, 50, 10);
+  const Array<float> weights = weights_of(RankWeight::harmonic, 50, 10);
   for (const auto score : {Score::dot, Score::cosine}) {
     Outcome out(problem);
     ASSERT_EQ(search(problem, {score, 0.1F, 10, 1, weights.data()}, 0, {8, 1}, out), 0);
@@ -321,8 +328,8 @@ TEST_F(WarpKernelTest, AScoreThatIsNoNumberReachesTheLoss) {
 }
 
 // Rounds a table to bfloat16, which it then is exactly, and returns it so.
-std::vector<Bfloat16> round_to_halves(std::vector<float>& table) {
-  std::vector<Bfloat16> halves;
+Array<Bfloat16> round_to_halves(Array<float>& table) {
+  Array<Bfloat16> halves;
   for (float& value : table) {
     halves.push_back(round_to_nearest(value));
     value = to_float(halves.back());
@@ -336,8 +343,8 @@ TEST_F(WarpKernelTest, HalfTablesGiveWhatTheirWidenedOnesGive) {
   for (const std::uint32_t dim : {3U, 20U, 64U, 132U, 256U}) {
     for (const std::uint32_t rows : {2U, 60U, 3000U}) {
       Problem problem(23, dim, rows, rows + dim, [rows](std::uint32_t post) { return own_of(rows, post); });
-      const std::vector<Bfloat16> halves = round_to_halves(problem.table);
-      const auto weights = rank_weights(RankWeight::harmonic, rows, 40);
+      const Array<Bfloat16> halves = round_to_halves(problem.table);
+      const Array<float> weights = weights_of(RankWeight::harmonic, rows, 40);
       for (const auto score : {Score::dot, Score::cosine}) {
         const float spread = score == Score::cosine ? 1 / std::sqrt(static_cast<float>(dim))
                                                     : 0.09F * std::sqrt(static_cast<float>(dim));
@@ -346,9 +353,9 @@ TEST_F(WarpKernelTest, HalfTablesGiveWhatTheirWidenedOnesGive) {
         for (const unsigned lanes : {8U, 16U, 32U}) {
           SCOPED_TRACE("dim " + std::to_string(dim) + ", rows " + std::to_string(rows) + ", lanes " +
                        std::to_string(lanes));
-          simt::schedule_seed = ++number;
+          set_schedule(++number);
           cuda::WarpSearch search = search_of(problem, config, 5);
-          std::vector<Bfloat16> half_table = halves;
+          Array<Bfloat16> half_table = halves;
           search.table = {nullptr, half_table.data(), nullptr};
           Outcome actual(problem);
           ASSERT_EQ(run(search, problem, shape_of(lanes, dim, number), actual), 0);
@@ -363,7 +370,7 @@ TEST_F(WarpKernelTest, HalfTablesGiveWhatTheirWidenedOnesGive) {
 
 // What the plain algorithm makes of the problem's table, and of sums that begin at 0.01.
 struct Sequential {
-  std::vector<float> table, sums;
+  Array<float> table, sums;
   Outcome out;
 
   Sequential(const Problem& problem, const WarpConfig& config, std::uint64_t step, const Optimizer& optimizer,
@@ -377,13 +384,13 @@ struct Sequential {
 // What the kernel makes of the same, one launch after the other for the first `posts` posts: the groups of
 // one launch would take turns, and mix pairs. `halves`: the problem's table, or empty for one in float32.
 struct OnePostAfterTheOther {
-  std::vector<float> table, sums;
+  Array<float> table, sums;
   Outcome out;
 
-  OnePostAfterTheOther(const Problem& problem, const std::vector<Bfloat16>& halves, const WarpConfig& config,
+  OnePostAfterTheOther(const Problem& problem, const Array<Bfloat16>& halves, const WarpConfig& config,
                        std::uint64_t step, const Optimizer& optimizer, unsigned lanes, std::uint32_t posts)
       : table(problem.table), sums(problem.table.size(), 0.01F), out(problem) {
-    std::vector<Bfloat16> half_table = halves;
+    Array<Bfloat16> half_table = halves;
     cuda::WarpSearch search = search_of(problem, config, step);
     search.hogwild = true;
     search.optimizer = optimizer;
@@ -407,8 +414,8 @@ TEST_F(WarpKernelTest, HogwildOnePairAfterTheOtherEqualsTheSequentialAlgorithm) 
   for (const std::uint32_t dim : {1U, 16U, 50U, 64U, 100U, 256U}) {
     const std::uint32_t rows = 40;  // few: rows are met again and again
     Problem problem(25, dim, rows, dim, [](std::uint32_t post) { return 1 + post % 5; });
-    const std::vector<Bfloat16> halves = round_to_halves(problem.table);
-    const auto weights = rank_weights(RankWeight::harmonic, rows, 20);
+    const Array<Bfloat16> halves = round_to_halves(problem.table);
+    const Array<float> weights = weights_of(RankWeight::harmonic, rows, 20);
     for (const auto score : {Score::dot, Score::cosine}) {
       for (const bool in_halves : {false, true}) {
         for (const auto kind : {OptimizerKind::adagrad, OptimizerKind::sgd}) {
@@ -420,8 +427,8 @@ TEST_F(WarpKernelTest, HogwildOnePairAfterTheOtherEqualsTheSequentialAlgorithm) 
             SCOPED_TRACE("dim " + std::to_string(dim) + ", lanes " + std::to_string(lanes) + ", cosine " +
                          std::to_string(static_cast<int>(score == Score::cosine)) + ", halves " +
                          std::to_string(static_cast<int>(in_halves)));
-            const OnePostAfterTheOther actual(problem, in_halves ? halves : std::vector<Bfloat16>(), config,
-                                              3, optimizer, lanes, problem.posts);
+            const OnePostAfterTheOther actual(problem, in_halves ? halves : Array<Bfloat16>(), config, 3,
+                                              optimizer, lanes, problem.posts);
             EXPECT_EQ(actual.out.violator, expected.out.violator);
             EXPECT_EQ(actual.out.tries, expected.out.tries);
             EXPECT_EQ(actual.out.loss, expected.out.loss);
@@ -445,8 +452,8 @@ TEST_F(WarpKernelTest, HogwildCutsRowsThatAreTooLong) {
   const std::uint32_t dim = 50;
   // All but two hashtags are the post's: pair after pair meets the rows that the last one cut.
   Problem problem(12, dim, 7, dim, [](std::uint32_t) { return 5U; });
-  const std::vector<Bfloat16> halves = round_to_halves(problem.table);
-  const auto weights = rank_weights(RankWeight::harmonic, 7, 20);
+  const Array<Bfloat16> halves = round_to_halves(problem.table);
+  const Array<float> weights = weights_of(RankWeight::harmonic, 7, 20);
   const WarpConfig config{Score::dot, 0.1F, 20, 7, weights.data()};
   const float longest = 1;  // of rows whose length is about 2
   const Optimizer optimizer{OptimizerKind::adagrad, 0.05F, longest};
@@ -458,9 +465,9 @@ TEST_F(WarpKernelTest, HogwildCutsRowsThatAreTooLong) {
       for (const unsigned lanes : {8U, 16U, 32U}) {
         SCOPED_TRACE("lanes " + std::to_string(lanes) + ", halves " +
                      std::to_string(static_cast<int>(in_halves)));
-        const OnePostAfterTheOther actual(problem, in_halves ? halves : std::vector<Bfloat16>(), config, 3,
+        const OnePostAfterTheOther actual(problem, in_halves ? halves : Array<Bfloat16>(), config, 3,
                                           optimizer, lanes, posts);
-        const std::vector<float>& table = actual.table;
+        const Array<float>& table = actual.table;
         std::size_t differing = 0;
         unsigned cut = 0;
         for (std::size_t row = 0; row < problem.rows; ++row) {
@@ -481,16 +488,16 @@ TEST_F(WarpKernelTest, HogwildCutsRowsThatAreTooLong) {
 }
 
 // Many groups at once, in a random order: which pair sees which state of the table is open, but every pair
-// has a violator that its post does not carry, no addition is lost, and the schedule matters.
+// has a violator that its post does not carry, no addition is lost, and the emulator's schedule matters.
 TEST_F(WarpKernelTest, HogwildInAnyOrderLosesNothing) {
   const std::uint32_t dim = 20;
   const Problem problem(60, dim, 30, 1, [](std::uint32_t post) { return 1 + post % 5; });
-  const auto weights = rank_weights(RankWeight::linear, 30, 20);
+  const Array<float> weights = weights_of(RankWeight::linear, 30, 20);
   const WarpConfig config{Score::dot, 0.1F, 20, 7, weights.data()};
-  std::vector<std::vector<float>> tables;
+  std::vector<Array<float>> tables;
   for (const std::uint64_t schedule : {1U, 2U, 3U}) {
-    simt::schedule_seed = schedule;
-    std::vector<float> table = problem.table;
+    set_schedule(schedule);
+    Array<float> table = problem.table;
     Outcome actual(problem);
     cuda::WarpSearch search = search_of(problem, config, 3);
     search.hogwild = true;
@@ -520,8 +527,10 @@ TEST_F(WarpKernelTest, HogwildInAnyOrderLosesNothing) {
     }
     tables.push_back(table);
   }
+#ifndef TAGSPACE_ON_GPU  // whose schedule may be the same each time
   EXPECT_NE(tables[0], tables[1]);
   EXPECT_NE(tables[1], tables[2]);
+#endif
 }
 
 // One row that all posts make longer at once: cut to max_norm, not to a part of it for each group that saw it
@@ -537,15 +546,15 @@ TEST_F(WarpKernelTest, HogwildCutsAHotRowOnce) {
   // All push it into about the same direction.
   for (std::uint32_t i = 0; i < posts * dim; ++i) problem.vectors[i] += i % 2 == 0 ? 0.4F : -0.4F;
   std::fill_n(problem.table.begin(), dim, 0.14F);
-  const std::vector<Bfloat16> halves = round_to_halves(problem.table);
-  const auto weights = rank_weights(RankWeight::harmonic, problem.rows, 100);
+  const Array<Bfloat16> halves = round_to_halves(problem.table);
+  const Array<float> weights = weights_of(RankWeight::harmonic, problem.rows, 100);
   const WarpConfig config{Score::dot, 9, 100, 7, weights.data()};
   const auto norm_of = [&](OptimizerKind kind, bool in_halves, float max_norm, const cuda::WarpShape& shape,
                            std::uint64_t schedule) {
-    simt::schedule_seed = schedule;
-    std::vector<float> table = problem.table;
-    std::vector<Bfloat16> half_table = halves;
-    std::vector<float> sums(table.size(), 0.01F);
+    set_schedule(schedule);
+    Array<float> table = problem.table;
+    Array<Bfloat16> half_table = halves;
+    Array<float> sums(table.size(), 0.01F);
     Outcome out(problem);
     cuda::WarpSearch search = search_of(problem, config, 3);
     search.hogwild = true;
@@ -558,12 +567,22 @@ TEST_F(WarpKernelTest, HogwildCutsAHotRowOnce) {
     return std::sqrt(dot_reference(table.data(), table.data(), dim));
   };
   for (const auto kind : {OptimizerKind::adagrad, OptimizerKind::sgd}) {
-    EXPECT_GT(norm_of(kind, false, 0, {8, 8}, 1), 1.5F * longest);
+    const float uncut = norm_of(kind, false, 0, {8, 8}, 1);
+    EXPECT_GT(uncut, 1.5F * longest);
+#ifdef TAGSPACE_ON_GPU
+    // Groups that run at the same time may meet in the middle of a cut. Of a row r times as long as it may
+    // be, one has cut a share s of the squared length, by 1 / r, when another measures it; that one cuts the
+    // share again, by f' with f'^2 = 1 / (s + (1 - s) r^2), and the first goes on with the rest. What is
+    // left, s f'^2 + 1 - s, is least for s = r / (r + 1): 2 / (r + 1). Two whole cuts would leave 1 / r^2.
+    const float shortest = std::sqrt(2 / (uncut / longest + 1));
+#else
+    const float shortest = 1;  // groups take turns at collectives, and a cut has none
+#endif
     for (const bool in_halves : {false, true}) {
       for (const auto& shape : {cuda::WarpShape{8, 8}, cuda::WarpShape{16, 8}, cuda::WarpShape{32, 4}}) {
         for (std::uint64_t schedule = 1; schedule <= 10; ++schedule) {
           const float norm = norm_of(kind, in_halves, longest, shape, schedule);
-          EXPECT_TRUE(std::abs(norm / longest - 1) <= 0.01F)
+          EXPECT_TRUE(norm / longest >= shortest - 0.01F && norm / longest <= 1.01F)
               << norm << " with " << shape.lanes << " lanes, schedule " << schedule << ", halves "
               << static_cast<int>(in_halves) << ", sgd " << static_cast<int>(kind == OptimizerKind::sgd);
         }
@@ -580,15 +599,15 @@ TEST_F(WarpKernelTest, RowOffsetsHave64Bits) {
   Problem problem(kPosts, kDim, 3, 1, [](std::uint32_t) { return 1U; });
   SparseArray<float> table(std::size_t{kRows} * kDim);
   SparseArray<float> sums(std::size_t{kRows} * kDim);
-  if (!table.exists() || !sums.exists()) GTEST_SKIP() << "no address space for tables of 20 GB";
+  if (!table.exists() || !sums.exists()) GTEST_SKIP() << "no sparse tables of 20 GB here";
   const auto row = [](SparseArray<float>& array, std::uint32_t number) {
     return std::span(array.data() + std::size_t{number} * kDim, kDim);
   };
-  const auto weights = rank_weights(RankWeight::harmonic, kRows, 10);
+  const Array<float> weights = weights_of(RankWeight::harmonic, kRows, 10);
   std::fill(problem.vectors.begin(), problem.vectors.end(), 1.0F);
-  std::vector<std::uint32_t> offsets(kPosts + 1);
+  Array<std::uint32_t> offsets(kPosts + 1);
   for (std::uint32_t i = 0; i <= kPosts; ++i) offsets[i] = i;
-  const std::vector<std::uint32_t> own(kPosts, kRows - 1);
+  const Array<std::uint32_t> own(kPosts, kRows - 1);
   Outcome out(problem);
   for (auto* array : {&out.violator, &out.tries}) array->resize(kPosts);
   out.loss.resize(kPosts);
@@ -601,20 +620,22 @@ TEST_F(WarpKernelTest, RowOffsetsHave64Bits) {
   search.table = {table.data(), nullptr, sums.data()};
   search.output = arrays.output(out);
   // The positive, the last row, scores 256; the first draw of each pair 128 and is the violator.
-  std::vector<std::uint32_t> first_draws;
+  Array<std::uint32_t> first_draws;
   unsigned far = 0;
   std::ranges::fill(row(table, kRows - 1), 1.0F);
+  std::ranges::fill(row(sums, kRows - 1), 0.0F);
   for (std::uint32_t i = 0; i < kPosts; ++i) {
     first_draws.push_back(negative_of_words(random_words(1, RandomStream::negatives, 0, i, 0), 0, kRows));
     std::ranges::fill(row(table, first_draws.back()), 0.5F);
+    std::ranges::fill(row(sums, first_draws.back()), 0.0F);
     far += std::uint64_t{first_draws.back()} * kDim >> 32 != 0 ? 1 : 0;
   }
   ASSERT_GE(far, 1U);
   ASSERT_EQ(cuda::warp_search(search, {32, 2}, nullptr), 0);
   EXPECT_EQ(out.violator, first_draws);
-  EXPECT_EQ(out.tries, std::vector<std::uint32_t>(kPosts, 1));
-  EXPECT_EQ(out.loss, std::vector<float>(kPosts, weights[0] * (300.0F - 256.0F + 128.0F)));
-  EXPECT_EQ(out.post, std::vector<float>(out.post.size(), weights[0] * 0.5F - weights[0]));
+  EXPECT_EQ(out.tries, Array<std::uint32_t>(kPosts, 1));
+  EXPECT_EQ(out.loss, Array<float>(kPosts, weights[0] * (300.0F - 256.0F + 128.0F)));
+  EXPECT_EQ(out.post, Array<float>(out.post.size(), weights[0] * 0.5F - weights[0]));
 
   search.hogwild = true;
   ASSERT_EQ(cuda::warp_search(search, {32, 2}, nullptr), 0);

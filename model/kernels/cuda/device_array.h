@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "model/kernels/cuda/runtime.cuh"
+
 #ifndef TAGSPACE_SIMT  // tests/simt/simt.h stands for it
 #include <cuda_runtime.h>
 #endif
@@ -23,8 +25,10 @@ inline void require(cudaError_t error, const std::string& what) {
   const std::string reason = std::string(" (") + cudaGetErrorString(error) + ")";
   switch (error) {
     case cudaErrorInsufficientDriver:
+      if (!driver_is_there()) throw GpuError("no usable GPU: no NVIDIA driver is there");
+      throw GpuError("no usable GPU: the NVIDIA driver is too old for this program" + reason);
     case cudaErrorStubLibrary:
-      throw GpuError("no usable GPU: no NVIDIA driver, or one that is too old for this program" + reason);
+      throw GpuError("no usable GPU: no NVIDIA driver is there" + reason);
     case cudaErrorNoDevice:
       throw GpuError("no usable GPU: no device is there" + reason);
     case cudaErrorNoKernelImageForDevice:

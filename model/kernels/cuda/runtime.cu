@@ -1,3 +1,5 @@
+#include <dlfcn.h>
+
 #include "model/kernels/cuda/device.cuh"
 #include "model/kernels/cuda/runtime.cuh"
 
@@ -9,6 +11,8 @@ __global__ void probe_kernel() {}
 }  // namespace
 
 const char* error_text(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
+
+bool driver_is_there() { return dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL) != nullptr; }
 
 int device_count(int& count) {
   count = 0;

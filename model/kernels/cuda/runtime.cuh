@@ -9,6 +9,9 @@
 namespace tagspace::kernels::cuda {
 
 [[nodiscard]] const char* error_text(int error);
+// Whether there is an NVIDIA driver, of whatever version: cudaErrorInsufficientDriver is the runtime's answer
+// both where there is none and where it is too old.
+[[nodiscard]] bool driver_is_there();
 int device_count(int& count);
 // Whether device `index` has code here that it can run.
 int check_device(std::uint32_t index);
