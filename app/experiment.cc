@@ -45,7 +45,10 @@ struct Names<EncoderType> {
 };
 template <>
 struct Names<LossType> {
-  static constexpr std::array kAll{Named<LossType>{LossType::warp, "warp"}};
+  static constexpr std::array kAll{
+      Named<LossType>{LossType::warp, "warp"}, Named<LossType>{LossType::hinge, "hinge"},
+      Named<LossType>{LossType::bpr, "bpr"}, Named<LossType>{LossType::starspace, "starspace"},
+      Named<LossType>{LossType::softmax, "softmax"}};
 };
 template <>
 struct Names<ScoreType> {
@@ -320,21 +323,25 @@ std::vector<Option> make_options() {
       "Share of values set to zero in a training step, at random: cnn, of the features before the linear layer; bag, of the post vector.")
       | ShareBelow{1});
 
-  all.push_back(option("loss.type", TAGSPACE_FIELD(loss),
-      "warp: a margin loss whose weight grows with the estimated rank of the positive hashtag."));
+  all.push_back(option("loss.type", TAGSPACE_FIELD(model.loss),
+      "warp: a margin loss whose weight grows with the estimated rank of the positive hashtag. hinge: a margin loss with one negative. bpr: the logistic loss with one negative. starspace: the mean margin loss of those that violate among negatives that all posts of a step share. softmax: the cross entropy over all hashtags, or over a sample."));
   all.push_back(option("loss.score", TAGSPACE_FIELD(model.score),
       "Score of a hashtag for a post: dot, the product of their vectors (the paper's), or cosine."));
   all.push_back(option("loss.margin", TAGSPACE_FIELD(model.margin),
-      "A negative violates when its score exceeds the positive's minus this.")
+      "A negative violates when its score exceeds the positive's minus this (warp, hinge, starspace).")
       | Range{0, 1000});
   all.push_back(option("loss.max_tries", TAGSPACE_FIELD(model.max_tries),
-      "Negatives drawn in search of a violator, at most.")
+      "Negatives drawn in search of a violator, at most (warp).")
       | Range{1, 1e8});
   all.push_back(option("loss.rank_weight", TAGSPACE_FIELD(model.rank_weight),
-      "Weight of the estimated rank r: harmonic, 1 + 1/2 + ... + 1/r (the paper's); log (LightFM's); linear (the pre-sampled form's)."));
-
+      "Weight of the estimated rank r: harmonic, 1 + 1/2 + ... + 1/r (the paper's); log (LightFM's); linear (the pre-sampled form's) (warp)."));
   all.push_back(option("loss.negatives", TAGSPACE_FIELD(model.negatives),
-      "Where negatives come from; for a single post all ways have the same distribution. sampled: draws of its own. shared: one pool of draws for all posts of a step, searched by each in another order, which costs less memory traffic. exact, on the CPU only: all hashtags are scored, and tries and violator drawn. auto: the cheapest for the table and the last epoch's tries."));
+      "Where negatives come from (warp, hinge, bpr); for a single post all ways have the same distribution. sampled: draws of its own. shared: one pool of draws for all posts of a step, searched by each in another order, which costs less memory traffic. exact, on the CPU only: all hashtags are scored, and tries and violator drawn. auto: the cheapest for the table and the last epoch's tries."));
+  all.push_back(option("loss.negative_samples", TAGSPACE_FIELD(model.negative_samples),
+      "Negatives that all posts of a step share (starspace, softmax); 0, with softmax: all hashtags.")
+      | Range{0, 1e6});
+  all.push_back(option("loss.all_positives", TAGSPACE_FIELD(model.all_positives),
+      "Whether a step takes all hashtags of a post, each with negatives of its own, or one at random (warp, hinge, bpr)."));
 
   all.push_back(option("optimizer.type", TAGSPACE_FIELD(model.optimizer),
       "adagrad: one rate per value, falling with its gradients. sgd: plain steps."));
@@ -549,6 +556,7 @@ void put_value(Json& document, const std::string& path, Json new_value) {
 }  // namespace
 
 const char* to_string(EncoderType value) { return name_of(value); }
+const char* to_string(LossType value) { return name_of(value); }
 const char* to_string(ScoreType value) { return name_of(value); }
 const char* to_string(NegativesType value) { return name_of(value); }
 const char* to_string(Metric value) { return name_of(value); }

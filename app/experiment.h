@@ -20,7 +20,6 @@
 
 namespace tagspace {
 
-enum class LossType { warp };
 enum class Schedule { constant, linear };
 enum class Metric { precision_at_1, recall_at_10, mrr, mean_rank };
 
@@ -31,7 +30,6 @@ struct Experiment {
   // The sections encoder, loss and optimizer, and the seed. vocab_size, hashtags and threads are filled in
   // when the data has been read (model_config()).
   ModelConfig model;
-  LossType loss = LossType::warp;
   Schedule schedule = Schedule::constant;
 
   struct Training {
@@ -126,6 +124,7 @@ void make_paths_absolute(Experiment& experiment);
 
 // The words of the file for an enum's value.
 [[nodiscard]] const char* to_string(EncoderType value);
+[[nodiscard]] const char* to_string(LossType value);
 [[nodiscard]] const char* to_string(ScoreType value);
 [[nodiscard]] const char* to_string(NegativesType value);
 [[nodiscard]] const char* to_string(Metric value);

@@ -126,11 +126,11 @@ void RecentStatistics::describe(ProgressView& view, Clock::time_point now) const
   StepStatistics sums;
   for (const Second& second : seconds_) sums += second.sums;
   const double elapsed = std::chrono::duration<double>(now - seconds_.front().begin).count();
-  const auto posts = static_cast<double>(std::max<std::uint64_t>(sums.posts, 1));
+  const auto pairs = static_cast<double>(std::max<std::uint64_t>(sums.pairs, 1));
   view.posts_per_second = elapsed > 0 ? static_cast<double>(sums.posts) / elapsed : 0;
-  view.loss = sums.loss / posts;
-  view.violator_share = static_cast<double>(sums.violators) / posts;
-  view.mean_tries = static_cast<double>(sums.tries) / posts;
+  view.loss = sums.loss / pairs;
+  view.violator_share = static_cast<double>(sums.violators) / pairs;
+  view.mean_tries = static_cast<double>(sums.tries) / pairs;
 }
 
 Reporter::Reporter()

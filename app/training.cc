@@ -83,6 +83,7 @@ std::string TrainingState::to_json() const {
       {"phase_step", phase_step},
       {"statistics",
        {{"posts", statistics.posts},
+        {"pairs", statistics.pairs},
         {"violators", statistics.violators},
         {"tries", statistics.tries},
         {"loss", statistics.loss}}},
@@ -111,6 +112,7 @@ TrainingState TrainingState::from_json(const std::string& text, const std::strin
     json.at("phase_step").get_to(state.phase_step);
     const Json& statistics = json.at("statistics");
     statistics.at("posts").get_to(state.statistics.posts);
+    state.statistics.pairs = statistics.value("pairs", state.statistics.posts);  // older files have none
     statistics.at("violators").get_to(state.statistics.violators);
     statistics.at("tries").get_to(state.statistics.tries);
     statistics.at("loss").get_to(state.statistics.loss);
@@ -327,8 +329,8 @@ void Training::finish_epoch(const RankingMetrics& validation) {
   if (!std::isfinite(value))
     throw Error(std::string("the validation's ") + to_string(metric) + " is not finite");
   const StepStatistics& sums = state_.statistics;
-  const auto posts = static_cast<double>(std::max<std::uint64_t>(sums.posts, 1));
-  const double speed = state_.epoch_seconds > 0 ? posts / state_.epoch_seconds : 0;
+  const auto pairs = static_cast<double>(std::max<std::uint64_t>(sums.pairs, 1));
+  const double speed = state_.epoch_seconds > 0 ? static_cast<double>(sums.posts) / state_.epoch_seconds : 0;
   const double waiting = state_.epoch_seconds > 0 ? state_.waiting_seconds / state_.epoch_seconds : 0;
   const bool improved = !state_.best || is_better(value, *state_.best, metric);
   const std::string as_phase = phase().name;
@@ -338,9 +340,9 @@ void Training::finish_epoch(const RankingMetrics& validation) {
   const Json line = {{"epoch", state_.epochs},
                      {"phase", as_phase},
                      {"step", state_.step},
-                     {"loss", sums.loss / posts},
-                     {"violator_share", static_cast<double>(sums.violators) / posts},
-                     {"mean_tries", static_cast<double>(sums.tries) / posts},
+                     {"loss", sums.loss / pairs},
+                     {"violator_share", static_cast<double>(sums.violators) / pairs},
+                     {"mean_tries", static_cast<double>(sums.tries) / pairs},
                      {"posts_per_second", speed},
                      {"waiting_share", waiting},
                      {"seconds", state_.seconds},
@@ -349,8 +351,8 @@ void Training::finish_epoch(const RankingMetrics& validation) {
       fmt::format("{} epoch {}/{} in {}: {} posts/s, waited {:.1f} % for batches, loss {:.4f}, violators "
                   "{:.1f} %, mean tries {:.1f}; valid {}{}",
                   as_phase, state_.phase_epochs, phase().epochs, format_seconds(state_.epoch_seconds),
-                  format_count(static_cast<std::uint64_t>(speed)), 100 * waiting, sums.loss / posts,
-                  100 * static_cast<double>(sums.violators) / posts, static_cast<double>(sums.tries) / posts,
+                  format_count(static_cast<std::uint64_t>(speed)), 100 * waiting, sums.loss / pairs,
+                  100 * static_cast<double>(sums.violators) / pairs, static_cast<double>(sums.tries) / pairs,
                   format_metrics(validation), improved ? " (best so far)" : ""));
   metrics_ += line.dump() + '\n';
   write_file(run_.metrics(), metrics_);
@@ -366,7 +368,7 @@ void Training::finish_epoch(const RankingMetrics& validation) {
     ++state_.stale_epochs;
   }
   state_.batch = 0;
-  state_.mean_tries = static_cast<double>(sums.tries) / posts;
+  state_.mean_tries = static_cast<double>(sums.tries) / pairs;
   state_.statistics = {};
   state_.epoch_seconds = 0;
   state_.waiting_seconds = 0;

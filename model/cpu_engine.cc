@@ -3,12 +3,15 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/addmm.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/sum.h>
 #include <ATen/ops/tanh.h>
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <span>
 #include <stdexcept>
 
 #include "model/engine.h"
@@ -18,6 +21,7 @@
 #include "model/kernels/philox.h"
 #include "model/kernels/row_update.h"
 #include "model/kernels/warp.h"
+#include "model/scored_loss.h"
 
 namespace tagspace {
 namespace {
@@ -56,16 +60,18 @@ struct Workspace {
   std::vector<float> bias_gradient;                                        // [filters]
   std::vector<float> linear_gradient;                                      // [dim, filters]
   std::vector<float> linear_bias_gradient;                                 // [dim]
-  std::vector<std::uint32_t> positives;                                    // [posts]
+  std::vector<std::uint32_t> positives;                                    // [pairs], one a post
   std::vector<std::uint32_t> positive_offsets;                             // [posts + 1]
-  std::vector<std::uint32_t> violators, tries;                             // [posts]
-  std::vector<float> losses;                                               // [posts]
-  std::vector<kernels::RowGradient> positive_gradient, negative_gradient;  // [posts]
-  std::vector<std::uint32_t> hashtag_rows, hashtag_sources;                // [2 posts]
-  std::vector<float> hashtag_coefficients, hashtag_self;                   // [2 posts]
-  kernels::RowGroups hashtag_groups;                                       // the above by hashtag
-  std::vector<std::uint32_t> sources;                                      // [tokens]
-  std::vector<float> coefficients;                                         // [tokens], bag only
+  std::vector<std::uint32_t> violators, tries;                             // [pairs]
+  std::vector<float> losses;                                               // [pairs]
+  std::vector<kernels::RowGradient> positive_gradient, negative_gradient;  // [pairs]
+  std::vector<std::uint8_t> has_gradient;                                  // [posts]
+  at::Tensor row_gradients;  // [posts + negatives, dim], with a loss of scored_loss.h
+  std::vector<std::uint32_t> hashtag_rows, hashtag_sources;  // [contributions]
+  std::vector<float> hashtag_coefficients, hashtag_self;     // [contributions]
+  kernels::RowGroups hashtag_groups;                         // the above by hashtag
+  std::vector<std::uint32_t> sources;                        // [tokens]
+  std::vector<float> coefficients;                           // [tokens], bag only
 };
 
 class CpuEngine final : public Engine {
@@ -74,8 +80,7 @@ class CpuEngine final : public Engine {
       : config(model_config),
         parameters(model_parameters),
         context(std::max<std::uint32_t>(1, model_config.threads)),
-        rank_weights(kernels::rank_weights(static_cast<kernels::RankWeight>(config.rank_weight),
-                                           config.hashtags, config.max_tries)),
+        rank_weights(loss_weights(config)),
         encoder(config) {}
 
   [[nodiscard]] bool is_cnn() const { return config.encoder == EncoderType::cnn; }
@@ -153,18 +158,28 @@ class CpuEngine final : public Engine {
   }
 
   // The random choices of a step: the batch's tokens, some left out, and one positive of each post, drawn
-  // uniformly. Returns the tokens.
+  // uniformly, if not all of them are. Returns the tokens.
   const std::uint32_t* draw(const PackedBatch& batch, std::uint64_t step) {
     Workspace& w = workspace;
     const std::uint32_t limit = drop_limit(config.word_dropout);
     const std::size_t tokens = limit == 0 ? 0 : batch.tokens.size();
     auto* words = room_for(w.words, tokens);
-    auto* positives = room_for(w.positives, batch.posts());
+    for (std::size_t post = 0; post < batch.posts(); ++post) {
+      if (batch.hashtag_offsets[post] == batch.hashtag_offsets[post + 1])
+        throw std::logic_error("train_step: a post without a hashtag");
+    }
+    const bool one = !config.all_positives;
+    auto* positives = room_for(w.positives, one ? batch.posts() : batch.hashtags.size());
     auto* offsets = room_for(w.positive_offsets, batch.posts() + 1);
-    offsets[batch.posts()] = static_cast<std::uint32_t>(batch.posts());
+    if (one) {
+      offsets[batch.posts()] = static_cast<std::uint32_t>(batch.posts());
+    } else {
+      std::copy(batch.hashtags.begin(), batch.hashtags.end(), positives);
+      std::copy(batch.hashtag_offsets.begin(), batch.hashtag_offsets.end(), offsets);
+    }
     constexpr std::size_t kPerTask = 512;
     const std::size_t token_tasks = (tokens + kPerTask - 1) / kPerTask;
-    const std::size_t post_tasks = (batch.posts() + kPerTask - 1) / kPerTask;
+    const std::size_t post_tasks = one ? (batch.posts() + kPerTask - 1) / kPerTask : 0;
     context.pool.run(token_tasks + post_tasks, [&](std::size_t task, std::size_t) {
       if (task < token_tasks) {
         drop_words(batch, step, limit, task * kPerTask, std::min(tokens, (task + 1) * kPerTask), words);
@@ -174,7 +189,6 @@ class CpuEngine final : public Engine {
       for (std::size_t post = first; post < std::min(batch.posts(), first + kPerTask); ++post) {
         const std::uint32_t begin = batch.hashtag_offsets[post];
         const std::uint32_t count = batch.hashtag_offsets[post + 1] - begin;
-        if (count == 0) throw std::logic_error("train_step: a post without a hashtag");
         const auto random = kernels::random_words(config.seed, RandomStream::positives, step,
                                                   static_cast<std::uint32_t>(post), 0);
         positives[post] = batch.hashtags[begin + kernels::negative_of_words(random, 0, count)];
@@ -201,28 +215,48 @@ class CpuEngine final : public Engine {
     return {static_cast<kernels::OptimizerKind>(config.optimizer), rate, config.max_norm};
   }
 
-  // The contributions to the rows of positives and violators, from the post vectors that the loss saw, by
-  // row.
+  // The contributions to the rows of the hashtag table, by row.
   kernels::TableUpdate group_hashtags(std::size_t posts) {
+    return is_scored(config.loss) ? group_scored() : group_pairs(posts);
+  }
+
+  // Those of positives and violators, from the post vectors that the loss saw.
+  kernels::TableUpdate group_pairs(std::size_t posts) {
     Workspace& w = workspace;
-    auto* rows = room_for(w.hashtag_rows, 2 * posts);
-    auto* sources = room_for(w.hashtag_sources, 2 * posts);
-    auto* coefficients = room_for(w.hashtag_coefficients, 2 * posts);
-    auto* self = room_for(w.hashtag_self, 2 * posts);
-    for (std::size_t i = 0; i < posts; ++i) {
-      const bool found = w.violators[i] != kernels::kNoViolator;
-      rows[2 * i] = found ? w.positives[i] : kernels::kNoRow;
-      rows[2 * i + 1] = w.violators[i];
-      sources[2 * i] = sources[2 * i + 1] = static_cast<std::uint32_t>(i);
-      coefficients[2 * i] = w.positive_gradient[i].post;
-      self[2 * i] = w.positive_gradient[i].row;
-      coefficients[2 * i + 1] = w.negative_gradient[i].post;
-      self[2 * i + 1] = w.negative_gradient[i].row;
+    const std::size_t pairs = w.positive_offsets[posts];
+    auto* rows = room_for(w.hashtag_rows, 2 * pairs);
+    auto* sources = room_for(w.hashtag_sources, 2 * pairs);
+    auto* coefficients = room_for(w.hashtag_coefficients, 2 * pairs);
+    auto* self = room_for(w.hashtag_self, 2 * pairs);
+    for (std::size_t post = 0; post < posts; ++post) {
+      for (std::size_t i = w.positive_offsets[post]; i < w.positive_offsets[post + 1]; ++i) {
+        const bool found = w.violators[i] != kernels::kNoViolator;
+        rows[2 * i] = found ? w.positives[i] : kernels::kNoRow;
+        rows[2 * i + 1] = w.violators[i];
+        sources[2 * i] = sources[2 * i + 1] = static_cast<std::uint32_t>(post);
+        coefficients[2 * i] = w.positive_gradient[i].post;
+        self[2 * i] = w.positive_gradient[i].row;
+        coefficients[2 * i + 1] = w.negative_gradient[i].post;
+        self[2 * i + 1] = w.negative_gradient[i].row;
+      }
     }
     static_assert(kernels::kNoViolator == kernels::kNoRow);
-    hashtag_grouper.group(rows, 2 * posts, w.hashtag_groups);
+    hashtag_grouper.group(rows, 2 * pairs, w.hashtag_groups);
     return {&w.hashtag_groups,
             {w.post_vectors.data(), sources, coefficients, self},
+            values_of(parameters.hashtags),
+            sums_of(parameters.hashtags)};
+  }
+
+  // Those of scored_loss.h, each a vector of its own.
+  kernels::TableUpdate group_scored() {
+    Workspace& w = workspace;
+    const auto count = static_cast<std::size_t>(w.row_gradients.size(0));
+    auto* sources = room_for(w.hashtag_sources, count);
+    std::iota(sources, sources + count, 0U);
+    hashtag_grouper.group(w.hashtag_rows.data(), count, w.hashtag_groups);
+    return {&w.hashtag_groups,
+            {w.row_gradients.const_data_ptr<float>(), sources, nullptr, nullptr},
             values_of(parameters.hashtags),
             sums_of(parameters.hashtags)};
   }
@@ -247,7 +281,7 @@ class CpuEngine final : public Engine {
                                w.post_gradient.data() + post * config.dim, context);
         }
         // Without a violator there is no gradient, and the words' rows are left alone.
-        const bool found = w.violators[post] != kernels::kNoViolator;
+        const bool found = w.has_gradient[post] != 0;
         std::fill(sources + offsets[post], sources + offsets[post + 1], static_cast<std::uint32_t>(post));
         std::fill(coefficients + offsets[post], coefficients + offsets[post + 1], found ? w.scales[post] : 0);
       }
@@ -292,7 +326,7 @@ class CpuEngine final : public Engine {
       for (auto post = static_cast<std::size_t>(first); post < static_cast<std::size_t>(first + rows);
            ++post) {
         float* row = feature_gradient + post * config.filters;
-        if (w.violators[post] == kernels::kNoViolator) {
+        if (w.has_gradient[post] == 0) {
           std::fill_n(row, config.filters, 0.0F);
           continue;
         }
@@ -333,21 +367,11 @@ class CpuEngine final : public Engine {
     kernels::update_rows(optimizer(rate), updates, std::size(updates), config.dim, context);
   }
 
-  StepStatistics train_step(const PackedBatch& batch, std::uint64_t step, float factor,
-                            bool as_bag) override {
+  // The loss and its gradients, by a search for violators.
+  StepStatistics search(const PackedBatch& batch, const float* vectors, std::uint64_t step) {
     Workspace& w = workspace;
     const std::size_t posts = batch.posts();
-    if (posts == 0) return {};
-    const std::uint32_t* words = draw(batch, step);
-    const float* vectors = forward(posts, batch.token_offsets.data(), words, as_bag, step);
-
-    const kernels::WarpConfig warp_config{static_cast<kernels::Score>(config.score),
-                                          config.margin,
-                                          config.max_tries,
-                                          config.seed,
-                                          rank_weights.data(),
-                                          negatives(),
-                                          kernels::pool_size(posts, config.max_tries)};
+    const std::size_t pairs = w.positive_offsets[posts];
     const kernels::WarpBatch warp_batch{posts,
                                         config.dim,
                                         config.hashtags,
@@ -359,21 +383,85 @@ class CpuEngine final : public Engine {
                                         w.positive_offsets.data(),
                                         step,
                                         0};
-    const kernels::WarpResult result{room_for(w.violators, posts),
-                                     room_for(w.tries, posts),
-                                     room_for(w.losses, posts),
-                                     room_for(w.positive_gradient, posts),
-                                     room_for(w.negative_gradient, posts),
+    const kernels::WarpResult result{room_for(w.violators, pairs),
+                                     room_for(w.tries, pairs),
+                                     room_for(w.losses, pairs),
+                                     room_for(w.positive_gradient, pairs),
+                                     room_for(w.negative_gradient, pairs),
                                      room_for(w.post_gradient, posts * config.dim)};
-    kernels::warp(warp_config, warp_batch, 1 / static_cast<float>(posts), result, context);
+    kernels::warp(search_config(config, rank_weights.data(), negatives(), pairs), warp_batch,
+                  1 / static_cast<float>(pairs), result, context);
 
     StepStatistics statistics;
     statistics.posts = posts;
-    for (std::size_t i = 0; i < posts; ++i) {
-      statistics.violators += result.violator[i] != kernels::kNoViolator ? 1 : 0;
-      statistics.tries += result.tries[i];
-      statistics.loss += result.loss[i];
+    statistics.pairs = pairs;
+    auto* has_gradient = room_for(w.has_gradient, posts);
+    std::fill_n(has_gradient, posts, std::uint8_t{0});
+    for (std::size_t post = 0; post < posts; ++post) {
+      for (std::size_t i = w.positive_offsets[post]; i < w.positive_offsets[post + 1]; ++i) {
+        const bool found = result.violator[i] != kernels::kNoViolator;
+        if (found) has_gradient[post] = 1;
+        statistics.violators += found ? 1 : 0;
+        statistics.tries += result.tries[i];
+        statistics.loss += result.loss[i];
+      }
     }
+    return statistics;
+  }
+
+  // The same by scores of many negatives.
+  StepStatistics score(const PackedBatch& batch, float* vectors, std::uint64_t step) {
+    Workspace& w = workspace;
+    const auto posts = static_cast<std::int64_t>(batch.posts());
+    const auto in_64_bits = [](const auto& values) {
+      at::Tensor copy = at::empty({static_cast<std::int64_t>(values.size())}, at::kLong);
+      std::copy(values.begin(), values.end(), copy.mutable_data_ptr<std::int64_t>());
+      return copy;
+    };
+    std::vector<std::uint32_t> own_posts(batch.hashtags.size());
+    for (std::uint32_t post = 0; post < batch.posts(); ++post) {
+      std::fill(own_posts.begin() + batch.hashtag_offsets[post],
+                own_posts.begin() + batch.hashtag_offsets[post + 1], post);
+    }
+    ScoredBatch scored{in_64_bits(std::span(w.positives.data(), batch.posts())),
+                       in_64_bits(own_posts),
+                       in_64_bits(batch.hashtags),
+                       {}};
+    if (config.negative_samples > 0) scored.negatives = in_64_bits(sampled_negatives(config, step));
+    ScoredLoss loss(config, scored, view(vectors, posts, config.dim), parameters.hashtags.value,
+                    1 / static_cast<float>(posts));
+    for_posts(batch.posts(), kPostsPerTask,
+              [&](std::int64_t first, std::int64_t count) { loss.score_posts(first, count); });
+    for_posts(static_cast<std::size_t>(loss.negatives()), kColumnsPerTask,
+              [&](std::int64_t first, std::int64_t count) { loss.add_up_negatives(first, count); });
+
+    w.row_gradients = loss.row_gradients;
+    const auto contributions = static_cast<std::size_t>(loss.rows.numel());
+    std::copy_n(loss.rows.const_data_ptr<std::int64_t>(), contributions,
+                room_for(w.hashtag_rows, contributions));
+    std::copy_n(loss.post_gradient.const_data_ptr<float>(), batch.posts() * config.dim,
+                room_for(w.post_gradient, batch.posts() * config.dim));
+    StepStatistics statistics;
+    statistics.posts = statistics.pairs = batch.posts();
+    auto* has_gradient = room_for(w.has_gradient, batch.posts());
+    for (std::size_t i = 0; i < batch.posts(); ++i) {
+      has_gradient[i] = loss.violators.const_data_ptr<std::int64_t>()[i] > 0 ? 1 : 0;
+      statistics.violators += has_gradient[i];
+      statistics.loss += loss.losses.const_data_ptr<float>()[i];
+    }
+    statistics.tries = batch.posts() * static_cast<std::uint64_t>(loss.negatives());
+    return statistics;
+  }
+
+  StepStatistics train_step(const PackedBatch& batch, std::uint64_t step, float factor,
+                            bool as_bag) override {
+    const std::size_t posts = batch.posts();
+    if (posts == 0) return {};
+    const std::uint32_t* words = draw(batch, step);
+    float* vectors = forward(posts, batch.token_offsets.data(), words, as_bag, step);
+
+    const StepStatistics statistics =
+        is_scored(config.loss) ? score(batch, vectors, step) : search(batch, vectors, step);
     if (!std::isfinite(statistics.loss)) fail_of_divergence("step", step);
     const float rate = config.learning_rate * factor;
     if (as_bag || !is_cnn()) {

@@ -36,6 +36,11 @@ CpuMemory estimate_cpu_memory(const ModelConfig& config, const StepSize& size) {
     // The pool of draws, with their rows.
     values += std::uint64_t{kernels::pool_size(posts, config.max_tries)} * (dim + 2);
   }
+  if (config.loss == LossType::softmax || config.loss == LossType::starspace) {
+    // Coefficients and scores of all negatives, and their rows with gradients and places in the table.
+    const std::uint64_t negatives = config.negative_samples > 0 ? config.negative_samples : config.hashtags;
+    values += posts * negatives + (posts + negatives) * (2 * dim + 11);
+  }
   values += 11 * contributions;  // rows to selves, grouped rows, the sort's own memory
   if (config.word_dropout > 0) values += tokens;
   if (filters > 0) {

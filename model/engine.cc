@@ -5,10 +5,41 @@
 #include <string>
 
 #include "base/error.h"
+#include "model/kernels/warp_draws.h"
 
 namespace tagspace {
 
 std::uint32_t drop_limit(float rate) { return static_cast<std::uint32_t>(std::lround(rate * 65536)); }
+
+std::vector<float> loss_weights(const ModelConfig& config) {
+  if (config.loss != LossType::warp) return {1};
+  return kernels::rank_weights(static_cast<kernels::RankWeight>(config.rank_weight), config.hashtags,
+                               config.max_tries);
+}
+
+kernels::WarpConfig search_config(const ModelConfig& config, const float* weights,
+                                  kernels::Negatives negatives, std::size_t pairs) {
+  kernels::WarpConfig search;
+  search.score = static_cast<kernels::Score>(config.score);
+  search.margin = config.margin;
+  search.max_tries = config.loss == LossType::warp ? config.max_tries : 1;
+  search.seed = config.seed;
+  search.weight_of_tries = weights;
+  search.negatives = negatives;
+  search.pool = kernels::pool_size(pairs, search.max_tries);
+  search.loss = config.loss == LossType::bpr ? kernels::PairLoss::logistic : kernels::PairLoss::margin;
+  return search;
+}
+
+std::vector<std::int64_t> sampled_negatives(const ModelConfig& config, std::uint64_t step) {
+  kernels::WarpConfig draws;
+  draws.seed = config.seed;
+  std::vector<std::int64_t> rows(config.negative_samples);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    rows[i] = kernels::proposed_row(draws, step, 0, static_cast<std::uint32_t>(i), config.hashtags);
+  }
+  return rows;
+}
 
 void throw_as_error() {
   try {

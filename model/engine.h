@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "model/kernels/warp.h"
 #include "model/parameters.h"
@@ -38,6 +39,20 @@ class Engine {
 [[nodiscard]] std::unique_ptr<Engine> make_cpu_engine(const ModelConfig& config, Parameters& parameters);
 
 // What both kinds of engine share.
+
+// Whether the loss is of scored_loss.h, not of kernels/warp.h.
+[[nodiscard]] inline bool is_scored(LossType loss) {
+  return loss == LossType::softmax || loss == LossType::starspace;
+}
+
+// The search for violators that config's loss asks for, and the weights that it reads: w(N) for N = 1 .. the
+// most tries. `weights` are on the engine's device; `pairs` of the step.
+[[nodiscard]] std::vector<float> loss_weights(const ModelConfig& config);
+[[nodiscard]] kernels::WarpConfig search_config(const ModelConfig& config, const float* weights,
+                                                kernels::Negatives negatives, std::size_t pairs);
+
+// The rows that a scored loss takes for negatives in a step; none: all.
+[[nodiscard]] std::vector<std::int64_t> sampled_negatives(const ModelConfig& config, std::uint64_t step);
 
 // A number below this out of 65536 is dropped.
 [[nodiscard]] std::uint32_t drop_limit(float rate);

@@ -10,10 +10,17 @@
 #include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/addmm.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/clamp.h>
+#include <ATen/ops/diff.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/full_like.h>
 #include <ATen/ops/mm.h>
+#include <ATen/ops/repeat_interleave.h>
+#include <ATen/ops/sub.h>
 #include <ATen/ops/sum.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <algorithm>
 #include <array>
@@ -35,6 +42,7 @@
 #include "model/kernels/cuda/row_update.cuh"
 #include "model/kernels/cuda/runtime.cuh"
 #include "model/kernels/cuda/warp.cuh"
+#include "model/scored_loss.h"
 
 namespace tagspace {
 namespace {
@@ -86,6 +94,7 @@ struct DeviceBatch {
   const std::uint32_t* token_offsets = nullptr;    // [posts + 1]
   const std::uint32_t* hashtags = nullptr;         // of all posts
   const std::uint32_t* hashtag_offsets = nullptr;  // [posts + 1]
+  std::uint32_t hashtag_count = 0;                 // of all posts
   std::vector<std::uint32_t> host_offsets;         // [posts + 1] of the tokens
 };
 
@@ -161,8 +170,7 @@ class GpuEngine final : public Engine {
       totals_copied_.emplace(at::kCUDA);
       at::globalContext().setAllowTF32CuBLAS(true);
     }
-    const auto weights = kernels::rank_weights(static_cast<kernels::RankWeight>(config_.rank_weight),
-                                               config_.hashtags, config_.max_tries);
+    const auto weights = loss_weights(config_);
     rank_weights_ = at::empty({static_cast<std::int64_t>(weights.size())}, at::kFloat);
     std::copy(weights.begin(), weights.end(), rank_weights_.mutable_data_ptr<float>());
     rank_weights_ = rank_weights_.to(device_);
@@ -181,13 +189,23 @@ class GpuEngine final : public Engine {
     const DeviceBatch& on_device = slot.batch;
     const bool bag = as_bag || config_.encoder == EncoderType::bag;
     const std::uint32_t* words = drop_words(on_device, step);
-    auto* const positives = get<std::uint32_t>(positives_buffer_, posts);
-    auto* const positive_offsets = get<std::uint32_t>(positive_offsets_buffer_, posts + 1);
-    check(cuda::draw_positives(config_.seed, step, on_device.posts, on_device.hashtags,
-                               on_device.hashtag_offsets, positives, positive_offsets, stream()));
-    const float* vectors = forward(on_device, words, bag, &step);
+    const std::uint32_t* positives = on_device.hashtags;
+    const std::uint32_t* positive_offsets = on_device.hashtag_offsets;
+    if (!config_.all_positives) {
+      auto* const drawn = get<std::uint32_t>(positives_buffer_, posts);
+      auto* const offsets = get<std::uint32_t>(positive_offsets_buffer_, posts + 1);
+      check(cuda::draw_positives(config_.seed, step, on_device.posts, on_device.hashtags,
+                                 on_device.hashtag_offsets, drawn, offsets, stream()));
+      positives = drawn;
+      positive_offsets = offsets;
+    }
+    float* const vectors = forward(on_device, words, bag, &step);
 
-    search(on_device, positives, positive_offsets, vectors, step, config_.learning_rate * factor);
+    if (is_scored(config_.loss)) {
+      score(on_device, positives, vectors, step, config_.learning_rate * factor);
+    } else {
+      search(on_device, positives, positive_offsets, vectors, step, config_.learning_rate * factor);
+    }
     const cuda::Dropout dropout = feature_dropout(step);
     if (bag) {
       if (config_.encoder == EncoderType::bag && dropout.limit != 0) {
@@ -201,6 +219,7 @@ class GpuEngine final : public Engine {
     if (on_gpu()) slot.used->record(compute_stream());
 
     pending_posts_ += posts;
+    pending_pairs_ += config_.all_positives ? on_device.hashtag_count : posts;
     ++steps_since_reading_;
     last_step_ = step;
     StepStatistics statistics;
@@ -314,6 +333,7 @@ class GpuEngine final : public Engine {
     DeviceBatch& result = slot.batch;
     result.posts = static_cast<std::uint32_t>(batch.posts());
     result.tokens = static_cast<std::uint32_t>(batch.tokens.size());
+    result.hashtag_count = static_cast<std::uint32_t>(batch.hashtags.size());
     result.words = data;
     result.token_offsets = result.words + batch.tokens.size();
     result.hashtags = result.token_offsets + batch.token_offsets.size();
@@ -399,14 +419,9 @@ class GpuEngine final : public Engine {
   void search(const DeviceBatch& batch, const std::uint32_t* positives, const std::uint32_t* positive_offsets,
               const float* vectors, std::uint64_t step, float rate) {
     const std::size_t posts = batch.posts;
+    const std::size_t pairs = config_.all_positives ? batch.hashtag_count : posts;
     cuda::WarpSearch search;
-    search.config = {static_cast<kernels::Score>(config_.score),
-                     config_.margin,
-                     config_.max_tries,
-                     config_.seed,
-                     rank_weights_.const_data_ptr<float>(),
-                     negatives(),
-                     kernels::pool_size(posts, config_.max_tries)};
+    search.config = search_config(config_, rank_weights_.const_data_ptr<float>(), negatives(), pairs);
     search.batch = {posts,
                     config_.dim,
                     config_.hashtags,
@@ -419,26 +434,72 @@ class GpuEngine final : public Engine {
                     step,
                     0};
     search.table = table_of(parameters_.hashtags);
-    search.gradient_scale = 1 / static_cast<float>(posts);
+    search.gradient_scale = 1 / static_cast<float>(pairs);
     search.hogwild = config_.row_updates == RowUpdateMode::hogwild;
     search.optimizer = optimizer(rate);
     cuda::WarpOutput& output = search.output;
-    output.violator = get<std::uint32_t>(violators_buffer_, posts);
-    output.tries = get<std::uint32_t>(tries_buffer_, posts);
-    output.loss = get<float>(losses_buffer_, posts);
+    output.violator = get<std::uint32_t>(violators_buffer_, pairs);
+    output.tries = get<std::uint32_t>(tries_buffer_, pairs);
+    output.loss = get<float>(losses_buffer_, pairs);
     output.post_gradient = post_gradient(posts);
     if (!search.hogwild) {
-      output.rows = get<std::uint32_t>(rows_buffer_, 2 * posts);
-      output.sources = get<std::uint32_t>(sources_buffer_, 2 * posts);
-      output.coefficients = get<float>(coefficients_buffer_, 2 * posts);
-      output.selves = get<float>(selves_buffer_, 2 * posts);
+      output.rows = get<std::uint32_t>(rows_buffer_, 2 * pairs);
+      output.sources = get<std::uint32_t>(sources_buffer_, 2 * pairs);
+      output.coefficients = get<float>(coefficients_buffer_, 2 * pairs);
+      output.selves = get<float>(selves_buffer_, 2 * pairs);
     }
     check(cuda::warp_search(search, cuda::warp_shape(config_.dim, mean_tries_), stream()));
-    check(cuda::add_to_totals(batch.posts, output.violator, output.tries, output.loss,
+    check(cuda::add_to_totals(static_cast<std::uint32_t>(pairs), output.violator, output.tries, output.loss,
                               static_cast<cuda::Totals*>(totals_.mutable_data_ptr()), stream()));
     if (search.hogwild) return;
-    update_rows(parameters_.hashtags, config_.hashtags, output.rows, 2 * posts,
+    update_rows(parameters_.hashtags, config_.hashtags, output.rows, 2 * pairs,
                 {vectors, output.sources, output.coefficients, output.selves}, rate,
+                {config_.seed, RandomStream::hashtag_rounding, step});
+  }
+
+  // The same by scores of many negatives.
+  void score(const DeviceBatch& batch, const std::uint32_t* positives, float* vectors, std::uint64_t step,
+             float rate) {
+    const std::size_t posts = batch.posts;
+    const auto in_64_bits = [&](const std::uint32_t* values, std::size_t count) {
+      // Only read from.
+      auto* const data = const_cast<std::uint32_t*>(values);  // NOLINT(*-const-cast)
+      return tensor_at(data, {static_cast<std::int64_t>(count)}, at::kInt).to(at::kLong);
+    };
+    ScoredBatch scored;
+    scored.positives = in_64_bits(positives, posts);
+    scored.own_rows = in_64_bits(batch.hashtags, batch.hashtag_count);
+    const at::Tensor offsets = in_64_bits(batch.hashtag_offsets, posts + 1);
+    scored.own_posts =
+        at::repeat_interleave(offsets.diff(), std::optional<std::int64_t>(batch.hashtag_count));
+    if (config_.negative_samples > 0) {
+      const std::vector<std::int64_t> rows = sampled_negatives(config_, step);
+      scored.negatives = at::tensor(rows, at::kLong).to(device_);
+    }
+    ScoredLoss loss(config_, scored, view(vectors, posts, config_.dim), parameters_.hashtags.value,
+                    1 / static_cast<float>(posts));
+    loss.score_posts(0, loss.posts());
+    loss.add_up_negatives(0, loss.negatives());
+
+    const auto into = [&](const at::Tensor& values, void* target) {
+      tensor_at(target, values.sizes(), values.scalar_type()).copy_(values);
+    };
+    into(loss.post_gradient, post_gradient(posts));
+    auto* const violators = get<std::uint32_t>(violators_buffer_, posts);
+    into(loss.violators.clamp(0, 1).sub(1).to(at::kInt), violators);  // -1, kNoViolator, for none
+    auto* const tries = get<std::uint32_t>(tries_buffer_, posts);
+    into(at::full_like(loss.violators, loss.negatives()).to(at::kInt), tries);
+    auto* const losses = get<float>(losses_buffer_, posts);
+    into(loss.losses, losses);
+    check(cuda::add_to_totals(batch.posts, violators, tries, losses,
+                              static_cast<cuda::Totals*>(totals_.mutable_data_ptr()), stream()));
+    const auto contributions = static_cast<std::size_t>(loss.rows.numel());
+    auto* const rows = get<std::uint32_t>(rows_buffer_, contributions);
+    into(loss.rows.to(at::kInt), rows);
+    auto* const sources = get<std::uint32_t>(sources_buffer_, contributions);
+    into(at::arange(loss.rows.numel(), loss.rows.options().dtype(at::kInt)), sources);
+    update_rows(parameters_.hashtags, config_.hashtags, rows, contributions,
+                {loss.row_gradients.const_data_ptr<float>(), sources, nullptr, nullptr}, rate,
                 {config_.seed, RandomStream::hashtag_rounding, step});
   }
 
@@ -472,9 +533,14 @@ class GpuEngine final : public Engine {
     auto* const rows = get<std::uint32_t>(rows_buffer_, tokens);
     auto* const sources = get<std::uint32_t>(sources_buffer_, tokens);
     auto* const coefficients = get<float>(coefficients_buffer_, tokens);
-    check(cuda::bag_contributions(
-        {batch.posts, batch.token_offsets, words}, get<std::uint32_t>(violators_buffer_, batch.posts),
-        get<float>(scales_buffer_, batch.posts), rows, sources, coefficients, stream()));
+    auto* violators = get<std::uint32_t>(violators_buffer_, batch.posts);
+    if (config_.all_positives) {
+      // Those are of pairs: every post is taken to have one. A gradient of zero changes no word.
+      tensor_at(violators, {static_cast<std::int64_t>(batch.posts)}, at::kInt).zero_();
+    }
+    check(cuda::bag_contributions({batch.posts, batch.token_offsets, words}, violators,
+                                  get<float>(scales_buffer_, batch.posts), rows, sources, coefficients,
+                                  stream()));
     update_rows(parameters_.words, config_.vocab_size, rows, tokens,
                 {post_gradient(batch.posts), sources, coefficients, nullptr}, rate,
                 {config_.seed, RandomStream::word_rounding, step});
@@ -552,6 +618,7 @@ class GpuEngine final : public Engine {
     totals_on_host_.copy_(totals_, on_gpu());
     if (on_gpu()) totals_copied_->record(compute_stream());
     posts_being_read_ = std::exchange(pending_posts_, 0);
+    pairs_being_read_ = std::exchange(pending_pairs_, 0);
     step_being_read_ = last_step_;
     reading_ = true;
     steps_since_reading_ = 0;
@@ -565,14 +632,15 @@ class GpuEngine final : public Engine {
     std::memcpy(&now, totals_on_host_.const_data_ptr(), sizeof now);
     StepStatistics statistics;
     statistics.posts = posts_being_read_;
+    statistics.pairs = pairs_being_read_;
     statistics.violators = now.violators - read_.violators;
     statistics.tries = now.tries - read_.tries;
     statistics.loss = now.loss - read_.loss;
     read_ = now;
     if (!std::isfinite(now.loss)) fail_of_divergence("at the latest in step", step_being_read_);
-    if (statistics.posts > 0) {
+    if (statistics.pairs > 0) {
       mean_tries_ =
-          static_cast<float>(static_cast<double>(statistics.tries) / static_cast<double>(statistics.posts));
+          static_cast<float>(static_cast<double>(statistics.tries) / static_cast<double>(statistics.pairs));
     }
     return statistics;
   }
@@ -593,7 +661,9 @@ class GpuEngine final : public Engine {
   bool reading_ = false;
   cuda::Totals read_{};  // what has been read of the totals
   std::uint64_t pending_posts_ = 0;
+  std::uint64_t pending_pairs_ = 0;
   std::uint64_t posts_being_read_ = 0;
+  std::uint64_t pairs_being_read_ = 0;
   std::uint64_t step_being_read_ = 0;
   std::uint64_t last_step_ = 0;
   std::uint64_t steps_since_reading_ = 0;

@@ -58,6 +58,7 @@ kernels::Negatives negatives_of(const ModelConfig& config, double mean_tries) {
     case NegativesType::automatic:
       break;
   }
+  if (config.loss != LossType::warp) return kernels::Negatives::sampled;  // one a pair
   // No table is so small that all of it is scored on a GPU.
   return kernels::cheapest_negatives(config.hashtags, config.device.cuda ? 0 : mean_tries, config.max_tries);
 }

@@ -16,6 +16,7 @@
 namespace tagspace {
 
 enum class EncoderType { cnn, bag };
+enum class LossType { warp, hinge, bpr, starspace, softmax };
 enum class ScoreType { dot, cosine };
 enum class RankWeightType { harmonic, log, linear };
 enum class NegativesType { sampled, shared, exact, automatic };
@@ -39,10 +40,15 @@ struct ModelConfig {
   float word_dropout = 0;        // share of the tokens left out of a training step
   float dropout = 0;  // cnn: share of the features before the linear layer; bag: of the post vector
 
+  // warp, hinge and bpr: see model/kernels/warp.h; starspace and softmax: see model/scored_loss.h.
+  LossType loss = LossType::warp;
   ScoreType score = ScoreType::dot;
-  RankWeightType rank_weight = RankWeightType::harmonic;
-  float margin = 0.1F;
-  std::uint32_t max_tries = 1000;
+  RankWeightType rank_weight = RankWeightType::harmonic;  // warp only
+  float margin = 0.1F;                                    // warp, hinge, starspace
+  std::uint32_t max_tries = 1000;                         // warp only
+  bool all_positives = false;  // of a post's hashtags, all in each step, not one at random
+  // starspace and softmax: negatives that all posts of a step share; 0, with softmax: all hashtags.
+  std::uint32_t negative_samples = 0;
   // See model/kernels/warp.h; exact on the CPU only. automatic: what choose_negatives() picked last.
   NegativesType negatives = NegativesType::automatic;
 
@@ -63,12 +69,14 @@ struct ModelConfig {
 // Sums over the posts of one step or of many.
 struct StepStatistics {
   std::uint64_t posts = 0;
-  std::uint64_t violators = 0;  // posts for which a violator was found
-  std::uint64_t tries = 0;      // negatives drawn for all posts
-  double loss = 0;              // sum of the posts' losses
+  std::uint64_t pairs = 0;      // of a post and one of its hashtags; the posts, but for all_positives
+  std::uint64_t violators = 0;  // pairs for which a violator was found
+  std::uint64_t tries = 0;      // negatives drawn for all pairs
+  double loss = 0;              // sum of the pairs' losses
 
   StepStatistics& operator+=(const StepStatistics& other) {
     posts += other.posts;
+    pairs += other.pairs;
     violators += other.violators;
     tries += other.tries;
     loss += other.loss;
@@ -88,11 +96,11 @@ class Model {
 
   [[nodiscard]] const ModelConfig& config() const;
 
-  // One step on a batch in which every post has a hashtag: one positive per post, drawn at random, against
-  // sampled negatives. `step` counts the steps of the whole training from 0 and, with the seed, decides every
-  // random choice. `learning_rate_factor` scales both learning rates (linear decay). `as_bag` takes the mean
-  // of the word vectors as the post vector also under a cnn, and leaves convolution and linear layer as they
-  // are. Throws Error if the loss is not finite; the model is then of no more use.
+  // One step on a batch in which every post has a hashtag: one positive per post, drawn at random, or all,
+  // against sampled negatives. `step` counts the steps of the whole training from 0 and, with the seed,
+  // decides every random choice. `learning_rate_factor` scales both learning rates (linear decay). `as_bag`
+  // takes the mean of the word vectors as the post vector also under a cnn, and leaves convolution and linear
+  // layer as they are. Throws Error if the loss is not finite; the model is then of no more use.
   //
   // A GPU works on the step after the call has returned. The statistics are those of the steps that have
   // become known since the last call: on the CPU this one's, on a GPU those of some steps before, and

@@ -52,6 +52,17 @@ Device choose_device(const Experiment& experiment) {
                     "allowed is \"auto\", \"shared\" or \"sampled\"",
                     experiment.training.device));
   }
+  const bool is_scored =
+      experiment.model.loss == LossType::softmax || experiment.model.loss == LossType::starspace;
+  if (is_scored && experiment.model.all_positives) {
+    throw Error(
+        fmt::format("loss.all_positives is true and loss.type \"{}\", which takes one positive a post; "
+                    "allowed is \"warp\", \"hinge\" or \"bpr\"",
+                    to_string(experiment.model.loss)));
+  }
+  if (experiment.model.loss == LossType::starspace && experiment.model.negative_samples == 0) {
+    throw Error("loss.negative_samples is 0 and loss.type \"starspace\", which needs at least 1");
+  }
   if (experiment.model.negatives == NegativesType::shared && experiment.model.max_tries > kMostSharedTries) {
     throw Error(
         fmt::format("loss.max_tries is {} and loss.negatives \"shared\", which allows at most {}; "

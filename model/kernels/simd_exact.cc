@@ -287,7 +287,7 @@ class PostSearch {
         Search of_pair = search;
         of_pair.pair = pair;
         of_pair.positive_score = score(of_pair, row(batch_.positives[pair]));
-        of_pair.threshold = of_pair.positive_score - config_.margin;
+        of_pair.threshold = violation_threshold(config_, of_pair.positive_score);
         body(of_pair);
       }
     }
@@ -463,8 +463,9 @@ class PostSearch {
     const float* positive = row(batch_.positives[pair]);
     const float* negative = row(search.violator);
     const float weight = config_.weight_of_tries[search.tries - 1];
-    result_.loss[pair] = weight * (config_.margin - search.positive_score + search.violator_score);
-    const float w = weight * gradient_scale_;
+    const LossOfPair of_pair = loss_of_pair(config_, search.positive_score, search.violator_score);
+    result_.loss[pair] = weight * of_pair.loss;
+    const float w = weight * of_pair.slope * gradient_scale_;
     const float p_inverse = search.vector_inverse;
     const float positive_inverse = inverse_of(positive);
     const float negative_inverse = inverse_of(negative);

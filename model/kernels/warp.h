@@ -26,6 +26,13 @@
 //   exact   all rows are scored. With m violators among the n rows that the post does not carry, N has the
 //           geometric distribution of m / n and the violator is any of the m: two random numbers a pair.
 //
+// Two other losses are searches of one try with the weight 1 (max_tries 1, weight_of_tries {1}):
+//
+//   hinge     PairLoss::margin, one negative a pair: max(0, margin - s(p, T[y]) + s(p, T[n]));
+//   bpr       PairLoss::logistic, every negative a violator: ln(1 + exp(s(p, T[n]) - s(p, T[y]))) (Rendle,
+//             Freudenthaler, Gantner, Schmidt-Thieme, "BPR: Bayesian personalized ranking from implicit
+//             feedback", UAI 2009).
+//
 // Scores have a fixed order of additions (see dot_reference), without fused multiply-adds, so that all
 // implementations see the same floats and take the same decisions. A score that is not a number counts as a
 // violation, so that it reaches the loss, where the caller must look for it.
@@ -41,6 +48,7 @@ struct CpuContext;  // cpu_context.h
 
 enum class Score { dot, cosine };
 enum class RankWeight { harmonic, log, linear };
+enum class PairLoss { margin, logistic };
 enum class Negatives { sampled, shared, exact };
 
 constexpr std::uint32_t kNoViolator = 0xFFFFFFFF;
@@ -53,6 +61,7 @@ struct WarpConfig {
   const float* weight_of_tries = nullptr;  // [max_tries], see rank_weights()
   Negatives negatives = Negatives::sampled;
   std::uint32_t pool = 1024;  // shared: draws that the pairs of a step have in common, see pool_size()
+  PairLoss loss = PairLoss::margin;
 };
 
 // Draws in the pool of a step with `pairs` pairs: a power of two, 1,024 to kLargestPool, and within these

@@ -1,8 +1,9 @@
-// The random numbers of WARP, which all implementations share. Pairs are counted within the global batch.
+// The random numbers of WARP and the loss of a pair, which all implementations share. Pairs are counted
+// within the global batch.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
+#include <math.h>  // NOLINT(modernize-deprecated-headers): C functions, which have no inline copies
 
 #include "model/kernels/philox.h"
 #include "model/kernels/warp.h"
@@ -45,6 +46,28 @@ TAGSPACE_HOST_DEVICE std::uint32_t proposed_row(const WarpConfig& config, std::u
     words.word[1] = words.word[3];
   }
   return negative_of_words(words, 0, rows);
+}
+
+// A negative with a score above this violates.
+TAGSPACE_HOST_DEVICE float violation_threshold(const WarpConfig& config, float positive_score) {
+  return config.loss == PairLoss::margin ? positive_score - config.margin : -INFINITY;
+}
+
+// The loss of a violator before its weight, and its derivative with respect to the violator's score; the
+// positive's is the negative of that.
+struct LossOfPair {
+  float loss;
+  float slope;
+};
+TAGSPACE_HOST_DEVICE LossOfPair loss_of_pair(const WarpConfig& config, float positive_score,
+                                             float negative_score) {
+  if (config.loss == PairLoss::margin) return {config.margin - positive_score + negative_score, 1};
+  // exp of nothing above 0.
+  const float difference = negative_score - positive_score;
+  const float e = ::expf(-::fabsf(difference));
+  const float loss = (difference > 0 ? difference : 0) + ::log1pf(e);
+  // Not the difference's own sign alone, so that a score that is no number reaches the loss.
+  return {difference <= 0 || difference > 0 ? loss : difference, (difference > 0 ? 1 : e) / (1 + e)};
 }
 
 // What `exact` draws for a pair with `violators` violators among `candidates` rows.

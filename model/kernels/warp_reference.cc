@@ -128,7 +128,7 @@ void warp_reference(const WarpConfig& config, const WarpBatch& batch, float grad
     for (std::uint32_t pair = batch.positive_offsets[post]; pair < batch.positive_offsets[post + 1]; ++pair) {
       const float* positive = batch.table + std::size_t{batch.positives[pair]} * dim;
       const float positive_score = score(positive);
-      const float threshold = positive_score - config.margin;
+      const float threshold = violation_threshold(config, positive_score);
 
       const std::uint32_t number = batch.first_pair + pair;
       const auto carried = [&](std::uint32_t row) { return std::find(own_begin, own_end, row) != own_end; };
@@ -148,8 +148,9 @@ void warp_reference(const WarpConfig& config, const WarpBatch& batch, float grad
       const float* negative = batch.table + std::size_t{found.violator} * dim;
       const float negative_score = score_of(found.violator);
       const float weight = config.weight_of_tries[found.tries - 1];
-      result.loss[pair] = weight * (config.margin - positive_score + negative_score);
-      const float w = weight * gradient_scale;
+      const LossOfPair of_pair = loss_of_pair(config, positive_score, negative_score);
+      result.loss[pair] = weight * of_pair.loss;
+      const float w = weight * of_pair.slope * gradient_scale;
       const float positive_inverse = t_inverse(positive);
       const float negative_inverse = t_inverse(negative);
       result.positive_gradient[pair].post = -w * p_inverse * positive_inverse;

@@ -868,7 +868,11 @@ class BadInput(Workplace):
                 ("halves", {"training": {"device": "cpu", "table_format": "bfloat16"}},
                  r"training\.table_format is \"bfloat16\", which only a GPU can do"),
                 ("pool", {"loss": {"negatives": "shared", "max_tries": 65537}},
-                 r"loss\.max_tries is 65537 and loss\.negatives \"shared\", which allows at most 65536; a larger number")):
+                 r"loss\.max_tries is 65537 and loss\.negatives \"shared\", which allows at most 65536; a larger number"),
+                ("starspace", {"loss": {"type": "starspace"}},
+                 r"loss\.negative_samples is 0 and loss\.type \"starspace\", which needs at least 1"),
+                ("positives", {"loss": {"type": "softmax", "all_positives": True}},
+                 r"loss\.all_positives is true and loss\.type \"softmax\", which takes one positive a post")):
             self.refuse(self.config(name, **sections), message)
         self.fail_with("train", "good.json", "--set", "loss.margin=-1", message=r"--set loss\.margin=-1: found -1, allowed is")
 

@@ -74,7 +74,8 @@ TEST(Experiment, EveryKeyArrivesWhereItBelongs) {
     "data": {"train": "t", "valid": "v", "test": "s", "cache": "c", "hashtags": {"min_count": 2, "max_size": 30}},
     "tokenizer": {"type": "word", "vocab_size": 100, "min_count": 4, "lowercase": false, "max_tokens": 20},
     "encoder": {"type": "cnn", "dim": 8, "window": 3, "filters": 16, "initial_scale": 0.5, "word_dropout": 0.25, "dropout": 0.75},
-    "loss": {"type": "warp", "score": "cosine", "margin": 2, "max_tries": 9, "rank_weight": "log", "negatives": "exact"},
+    "loss": {"type": "warp", "score": "cosine", "margin": 2, "max_tries": 9, "rank_weight": "log", "negatives": "exact",
+             "negative_samples": 12, "all_positives": true},
     "optimizer": {"type": "sgd", "learning_rate": 0.5, "encoder_learning_rate": 0.25, "schedule": "linear", "max_norm": 3},
     "training": {"epochs": 6, "bag_epochs": 5, "batch_size": 11, "device": "cpu", "threads": 2,
                  "row_updates": "hogwild", "table_format": "bfloat16",
@@ -105,6 +106,8 @@ TEST(Experiment, EveryKeyArrivesWhereItBelongs) {
   EXPECT_EQ(e.model.max_tries, 9U);
   EXPECT_EQ(e.model.rank_weight, RankWeightType::log);
   EXPECT_EQ(e.model.negatives, NegativesType::exact);
+  EXPECT_EQ(e.model.negative_samples, 12U);
+  EXPECT_TRUE(e.model.all_positives);
   EXPECT_EQ(e.model.optimizer, OptimizerType::sgd);
   EXPECT_EQ(e.model.learning_rate, 0.5F);
   EXPECT_EQ(e.model.encoder_learning_rate, 0.25F);
@@ -177,7 +180,7 @@ TEST(Experiment, ErrorsNameFileKeyFoundAndAllowed) {
       {with("optimzer", Json::object()), "'c.json': optimzer: unknown key; did you mean optimizer?"},
       {with("loss.zzzzzzzz", 1),
        "'c.json': loss.zzzzzzzz: unknown key; known here: type, score, margin, max_tries, rank_weight, "
-       "negatives"},
+       "negatives, negative_samples, all_positives"},
       {Json{{"loss.margin", 1}},
        R"('c.json': loss.margin: unknown key; sections are written as objects, "loss": {"margin": 0.2})"},
       {Json{{"name", "x"}}, "'c.json': data.train is missing; a path is needed"},

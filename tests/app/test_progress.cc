@@ -77,14 +77,14 @@ TEST(Progress, RecentStatisticsForgetThePast) {
   EXPECT_EQ(view.posts_per_second, 0);
   // For a minute ten posts a second with loss 1, then for a minute twenty with loss 3.
   for (int second = 1; second <= 60; ++second)
-    recent.add({.posts = 10, .violators = 10, .tries = 20, .loss = 10}, at(second));
+    recent.add({.posts = 10, .pairs = 10, .violators = 10, .tries = 20, .loss = 10}, at(second));
   recent.describe(view, at(60));
   EXPECT_NEAR(view.posts_per_second, 10, 1.5);
   EXPECT_EQ(view.loss, 1);
   EXPECT_EQ(view.violator_share, 1);
   EXPECT_EQ(view.mean_tries, 2);
   for (int second = 61; second <= 120; ++second)
-    recent.add({.posts = 20, .violators = 5, .tries = 20, .loss = 60}, at(second));
+    recent.add({.posts = 20, .pairs = 20, .violators = 5, .tries = 20, .loss = 60}, at(second));
   recent.describe(view, at(120));
   EXPECT_NEAR(view.posts_per_second, 20, 3);
   EXPECT_EQ(view.loss, 3);

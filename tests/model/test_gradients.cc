@@ -103,46 +103,78 @@ at::Tensor post_vectors(const ModelConfig& config, const Parameters& p, const Pa
   return at::stack(vectors);
 }
 
+// The pairs of a step, and what they were compared with.
 struct Choice {
-  std::vector<std::uint32_t> positive, violator, tries;
+  std::vector<std::uint32_t> post, positive, violator, tries;  // [pairs]
+  std::vector<std::int64_t> negatives;                         // of all pairs, with a loss of scores
 };
 
+bool is_scored(LossType loss) { return loss == LossType::softmax || loss == LossType::starspace; }
+
+std::vector<float> weights_of(const ModelConfig& config) {
+  if (config.loss != LossType::warp) return {1};
+  return kernels::rank_weights(static_cast<kernels::RankWeight>(config.rank_weight), config.hashtags,
+                               config.max_tries);
+}
+
 // What the reference kernel draws for these post vectors and this table.
-Choice choose(const ModelConfig& config, const Parameters& p, const PackedBatch& batch, std::uint64_t step,
-              const std::vector<float>& weights) {
+Choice choose(const ModelConfig& config, const Parameters& p, const PackedBatch& batch, std::uint64_t step) {
   const std::size_t posts = batch.posts();
   Choice choice;
-  std::vector<std::uint32_t> offsets(posts + 1);
-  for (std::uint32_t i = 0; i <= posts; ++i) offsets[i] = i;
-  for (std::size_t i = 0; i < posts; ++i) {
+  std::vector<std::uint32_t> offsets = {0};
+  for (std::uint32_t i = 0; i < posts; ++i) {
     const auto first = batch.hashtag_offsets[i];
-    const auto words = kernels::random_words(config.seed, kernels::RandomStream::positives, step,
-                                             static_cast<std::uint32_t>(i), 0);
-    choice.positive.push_back(
-        batch.hashtags[first + kernels::negative_of_words(words, 0, batch.hashtag_offsets[i + 1] - first)]);
+    const auto count = batch.hashtag_offsets[i + 1] - first;
+    if (config.all_positives) {
+      choice.positive.insert(choice.positive.end(), batch.hashtags.begin() + first,
+                             batch.hashtags.begin() + first + count);
+    } else {
+      const auto words = kernels::random_words(config.seed, kernels::RandomStream::positives, step, i, 0);
+      choice.positive.push_back(batch.hashtags[first + kernels::negative_of_words(words, 0, count)]);
+    }
+    choice.post.resize(choice.positive.size(), i);
+    offsets.push_back(static_cast<std::uint32_t>(choice.positive.size()));
   }
-  choice.violator.resize(posts);
-  choice.tries.resize(posts);
+  const std::size_t pairs = choice.positive.size();
+  choice.violator.assign(pairs, kernels::kNoViolator);
+  choice.tries.resize(pairs);
+  if (is_scored(config.loss)) {
+    const std::uint32_t count = config.negative_samples > 0 ? config.negative_samples : config.hashtags;
+    for (std::uint32_t i = 0; i < count; ++i) {
+      const auto words = kernels::random_words(config.seed, kernels::RandomStream::negatives, step, 0, i / 2);
+      choice.negatives.push_back(
+          config.negative_samples > 0 ? kernels::negative_of_words(words, i, config.hashtags) : i);
+    }
+    return choice;
+  }
+  const std::vector<float> weights = weights_of(config);
   const at::Tensor vectors = post_vectors(config, p, batch, step).to(at::kFloat).contiguous();
   const at::Tensor table = p.at("hashtags").to(at::kFloat).contiguous();
-  std::vector<float> losses(posts);
-  std::vector<kernels::RowGradient> gradients(2 * posts);
+  std::vector<float> losses(pairs);
+  std::vector<kernels::RowGradient> gradients(2 * pairs);
   std::vector<float> post_gradient(posts * config.dim);
+  kernels::WarpConfig search;
+  search.score = static_cast<kernels::Score>(config.score);
+  search.margin = config.margin;
+  search.max_tries = static_cast<std::uint32_t>(weights.size());
+  search.seed = config.seed;
+  search.weight_of_tries = weights.data();
+  search.negatives = config.loss == LossType::warp ? kernels::Negatives::shared : kernels::Negatives::sampled;
+  search.loss = config.loss == LossType::bpr ? kernels::PairLoss::logistic : kernels::PairLoss::margin;
   kernels::warp_reference(
-      {static_cast<kernels::Score>(config.score), config.margin, config.max_tries, config.seed,
-       weights.data(), kernels::Negatives::shared},
+      search,
       {posts, config.dim, config.hashtags, vectors.const_data_ptr<float>(), table.const_data_ptr<float>(),
        batch.hashtags.data(), batch.hashtag_offsets.data(), choice.positive.data(), offsets.data(), step, 0},
       1,
-      {choice.violator.data(), choice.tries.data(), losses.data(), gradients.data(), gradients.data() + posts,
+      {choice.violator.data(), choice.tries.data(), losses.data(), gradients.data(), gradients.data() + pairs,
        post_gradient.data()});
   return choice;
 }
 
 at::Tensor mean_loss(const ModelConfig& config, const Parameters& p, const PackedBatch& batch,
-                     std::uint64_t step, const Choice& choice, const std::vector<float>& weights) {
+                     std::uint64_t step, const Choice& choice) {
   const at::Tensor vectors = post_vectors(config, p, batch, step);
-  const auto score = [&](std::size_t post, std::uint32_t row) {
+  const auto score = [&](std::size_t post, std::int64_t row) {
     const at::Tensor a = vectors[static_cast<std::int64_t>(post)];
     const at::Tensor b = p.at("hashtags")[row];
     at::Tensor product = (a * b).sum();
@@ -150,19 +182,55 @@ at::Tensor mean_loss(const ModelConfig& config, const Parameters& p, const Packe
     const at::Tensor lengths = a.norm() * b.norm();
     return lengths.item<double>() == 0 ? product : product / lengths;
   };
+  const std::vector<float> weights = weights_of(config);
+  const auto margin = static_cast<double>(config.margin);
+  const std::size_t pairs = choice.positive.size();
   at::Tensor sum = at::zeros({}, at::kDouble);
-  for (std::size_t i = 0; i < batch.posts(); ++i) {
-    if (choice.violator[i] == kernels::kNoViolator) continue;
-    sum = sum + weights[choice.tries[i] - 1] * (static_cast<double>(config.margin) -
-                                                score(i, choice.positive[i]) + score(i, choice.violator[i]));
+  for (std::size_t i = 0; i < pairs; ++i) {
+    const std::size_t post = choice.post[i];
+    const at::Tensor positive = score(post, choice.positive[i]);
+    std::vector<at::Tensor> others;  // scores of the negatives that the post does not carry
+    for (const std::int64_t row : choice.negatives) {
+      const auto* const own = batch.hashtags.data();
+      const auto* const end = own + batch.hashtag_offsets[post + 1];
+      if (std::find(own + batch.hashtag_offsets[post], end, row) == end) others.push_back(score(post, row));
+    }
+    switch (config.loss) {
+      case LossType::warp:
+      case LossType::hinge:
+        if (choice.violator[i] == kernels::kNoViolator) break;
+        sum = sum + weights[choice.tries[i] - 1] * (margin - positive + score(post, choice.violator[i]));
+        break;
+      case LossType::bpr:
+        sum = sum - at::log(at::sigmoid(positive - score(post, choice.violator[i])));
+        break;
+      case LossType::softmax: {
+        // A sampled hashtag stands for as many as are in the table to one in the sample.
+        const double stands_for =
+            config.negative_samples > 0 ? (config.hashtags - 1.0) / config.negative_samples : 1.0;
+        at::Tensor total = at::exp(positive);
+        for (const at::Tensor& other : others) total = total + stands_for * at::exp(other);
+        sum = sum - at::log(at::exp(positive) / total);
+        break;
+      }
+      case LossType::starspace: {
+        at::Tensor excess = at::zeros({}, at::kDouble);
+        int violators = 0;
+        for (const at::Tensor& other : others) {
+          const at::Tensor above = margin - positive + other;
+          if (above.item<double>() <= 0) continue;
+          excess = excess + above;
+          ++violators;
+        }
+        if (violators > 0) sum = sum + excess / violators;
+        break;
+      }
+    }
   }
-  return sum / static_cast<double>(batch.posts());
+  return sum / static_cast<double>(pairs);
 }
 
-class Gradients : public testing::TestWithParam<std::tuple<EncoderType, ScoreType, RankWeightType, bool>> {};
-
-TEST_P(Gradients, EqualAutogradAndFiniteDifferences) {
-  const auto [encoder, score, weight, dropout] = GetParam();
+ModelConfig small_config(EncoderType encoder, ScoreType score, bool dropout) {
   ModelConfig config;
   config.seed = 7;
   config.vocab_size = 23;
@@ -173,13 +241,16 @@ TEST_P(Gradients, EqualAutogradAndFiniteDifferences) {
   config.filters = 21;
   config.initial_scale = 0.6F;
   config.score = score;
-  config.rank_weight = weight;
   config.margin = 0.3F;
   config.max_tries = 60;
   config.optimizer = OptimizerType::sgd;
   config.learning_rate = config.encoder_learning_rate = 1;
   config.threads = 2;
   if (dropout) config.word_dropout = config.dropout = 0.3F;
+  return config;
+}
+
+void expect_gradients_of_a_step(const ModelConfig& config) {
   const std::uint64_t step = 3;
   const PackedBatch batch = random_batch(config, 5);
 
@@ -195,17 +266,19 @@ TEST_P(Gradients, EqualAutogradAndFiniteDifferences) {
   const Parameters after = read_parameters(folder / "after");
   std::filesystem::remove_all(folder);
 
-  const auto weights =
-      kernels::rank_weights(static_cast<kernels::RankWeight>(weight), config.hashtags, config.max_tries);
-  const Choice choice = choose(config, before, batch, step, weights);
-  const auto violators = static_cast<std::uint64_t>(std::count_if(
-      choice.violator.begin(), choice.violator.end(), [](auto v) { return v != kernels::kNoViolator; }));
-  ASSERT_GT(violators, 3U);
-  EXPECT_EQ(statistics.violators, violators);
+  const Choice choice = choose(config, before, batch, step);
+  EXPECT_EQ(statistics.posts, batch.posts());
+  EXPECT_EQ(statistics.pairs, choice.positive.size());
+  if (!is_scored(config.loss)) {
+    const auto violators = static_cast<std::uint64_t>(std::count_if(
+        choice.violator.begin(), choice.violator.end(), [](auto v) { return v != kernels::kNoViolator; }));
+    ASSERT_GT(violators, 3U);
+    EXPECT_EQ(statistics.violators, violators);
+  }
 
   for (auto& [name, value] : before) value.requires_grad_(true);
-  const at::Tensor loss = mean_loss(config, before, batch, step, choice, weights);
-  EXPECT_NEAR(statistics.loss / static_cast<double>(statistics.posts), loss.item<double>(),
+  const at::Tensor loss = mean_loss(config, before, batch, step, choice);
+  EXPECT_NEAR(statistics.loss / static_cast<double>(statistics.pairs), loss.item<double>(),
               1e-5 * loss.item<double>());
   loss.backward();
   const c10::NoGradGuard no_grad;
@@ -224,14 +297,23 @@ TEST_P(Gradients, EqualAutogradAndFiniteDifferences) {
       const double original = element.item<double>();
       constexpr double kShift = 1e-6;
       element.fill_(original + kShift);
-      const double up = mean_loss(config, before, batch, step, choice, weights).item<double>();
+      const double up = mean_loss(config, before, batch, step, choice).item<double>();
       element.fill_(original - kShift);
-      const double down = mean_loss(config, before, batch, step, choice, weights).item<double>();
+      const double down = mean_loss(config, before, batch, step, choice).item<double>();
       element.fill_(original);
       EXPECT_NEAR(step_taken.view({-1})[at].item<double>(), (up - down) / (2 * kShift),
                   2e-5 * std::max(1.0, largest));
     }
   }
+}
+
+class Gradients : public testing::TestWithParam<std::tuple<EncoderType, ScoreType, RankWeightType, bool>> {};
+
+TEST_P(Gradients, EqualAutogradAndFiniteDifferences) {
+  const auto [encoder, score, weight, dropout] = GetParam();
+  ModelConfig config = small_config(encoder, score, dropout);
+  config.rank_weight = weight;
+  expect_gradients_of_a_step(config);
 }
 
 std::string name_of(const testing::TestParamInfo<Gradients::ParamType>& info) {
@@ -249,6 +331,42 @@ INSTANTIATE_TEST_SUITE_P(All, Gradients,
                                                           RankWeightType::linear),
                                           testing::Bool()),
                          name_of);
+
+struct LossCase {
+  const char* name;
+  LossType loss;
+  std::uint32_t negative_samples;
+  bool all_positives;
+};
+class Losses : public testing::TestWithParam<std::tuple<EncoderType, ScoreType, LossCase>> {};
+
+TEST_P(Losses, EqualAutogradAndFiniteDifferences) {
+  const auto [encoder, score, loss] = GetParam();
+  ModelConfig config = small_config(encoder, score, true);
+  config.loss = loss.loss;
+  config.negative_samples = loss.negative_samples;
+  config.all_positives = loss.all_positives;
+  expect_gradients_of_a_step(config);
+}
+
+std::string name_of_loss(const testing::TestParamInfo<Losses::ParamType>& info) {
+  const auto [encoder, score, loss] = info.param;
+  return std::string(encoder == EncoderType::cnn ? "Cnn" : "Bag") +
+         (score == ScoreType::dot ? "Dot" : "Cosine") + loss.name;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, Losses,
+    testing::Combine(testing::Values(EncoderType::bag, EncoderType::cnn),
+                     testing::Values(ScoreType::dot, ScoreType::cosine),
+                     testing::Values(LossCase{"WarpOfAllPositives", LossType::warp, 0, true},
+                                     LossCase{"Hinge", LossType::hinge, 0, false},
+                                     LossCase{"HingeOfAllPositives", LossType::hinge, 0, true},
+                                     LossCase{"Bpr", LossType::bpr, 0, false},
+                                     LossCase{"Softmax", LossType::softmax, 0, false},
+                                     LossCase{"SampledSoftmax", LossType::softmax, 17, false},
+                                     LossCase{"Starspace", LossType::starspace, 25, false})),
+    name_of_loss);
 
 }  // namespace
 }  // namespace tagspace

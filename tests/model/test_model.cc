@@ -123,11 +123,35 @@ TEST_F(ModelTest, LearnsWithNegativesFromAnywhereAndChoosesTheCheapest) {
   EXPECT_EQ(models[3], models[1]) << "shared, before a choice is made";
 }
 
+TEST_F(ModelTest, LearnsUnderEveryLoss) {
+  for (const auto loss :
+       {LossType::warp, LossType::hinge, LossType::bpr, LossType::starspace, LossType::softmax}) {
+    for (const bool all_positives : {false, true}) {
+      if (all_positives && (loss == LossType::starspace || loss == LossType::softmax)) continue;
+      auto config = small(EncoderType::bag);
+      config.learning_rate = 0.1F;
+      config.loss = loss;
+      config.all_positives = all_positives;
+      if (loss == LossType::starspace) config.negative_samples = 10;
+      Model model(config);
+      for (std::uint64_t step = 0; step < 300; ++step) model.train_step(topics(step, 64), step, 1, false);
+      EXPECT_GT(precision_at_1(model, topics(12345, 300), false), 0.9) << static_cast<int>(loss);
+    }
+  }
+}
+
 TEST_F(ModelTest, TheSameBitsForAnyNumberOfThreads) {
-  for (const auto encoder : {EncoderType::bag, EncoderType::cnn}) {
+  const auto with = [](EncoderType encoder, LossType loss, std::uint32_t negative_samples) {
+    auto config = small(encoder);
+    config.loss = loss;
+    config.negative_samples = negative_samples;
+    return config;
+  };
+  for (ModelConfig config :
+       {small(EncoderType::bag), small(EncoderType::cnn), with(EncoderType::bag, LossType::softmax, 0),
+        with(EncoderType::cnn, LossType::starspace, 13)}) {
     std::string first;
     for (const std::uint32_t threads : {1, 2, 3, 7}) {
-      auto config = small(encoder);
       config.threads = threads;
       Model model(config);
       for (std::uint64_t step = 0; step < 20; ++step) model.train_step(topics(step, 100), step, 1, step < 5);

@@ -144,6 +144,52 @@ struct Case {
   bool as_bag;
 };
 
+// Every loss, likewise.
+TEST_F(GpuStep, EqualsTheStepOfTheCpuWithEveryLoss) {
+  struct LossCase {
+    LossType loss;
+    std::uint32_t negative_samples;
+    bool all_positives;
+  };
+  for (const auto& [loss, negative_samples, all_positives] :
+       {LossCase{LossType::warp, 0, true}, LossCase{LossType::hinge, 0, false},
+        LossCase{LossType::bpr, 0, true}, LossCase{LossType::softmax, 0, false},
+        LossCase{LossType::softmax, 30, false}, LossCase{LossType::starspace, 20, false}}) {
+    for (const auto encoder : {EncoderType::bag, EncoderType::cnn}) {
+      for (const auto score : {ScoreType::dot, ScoreType::cosine}) {
+        SCOPED_TRACE("loss " + std::to_string(static_cast<int>(loss)) + ", samples " +
+                     std::to_string(negative_samples) + ", cnn " +
+                     std::to_string(static_cast<int>(encoder == EncoderType::cnn)) + ", cosine " +
+                     std::to_string(static_cast<int>(score == ScoreType::cosine)));
+        ModelConfig config = small(encoder);
+        config.score = score;
+        config.loss = loss;
+        config.negative_samples = negative_samples;
+        config.all_positives = all_positives;
+        config.optimizer = OptimizerType::sgd;
+        Trained expected(config, false);
+        Trained actual(config, true);
+        StepStatistics of_expected;
+        StepStatistics of_actual;
+        for (std::uint64_t step = 0; step < 3; ++step) {
+          const PackedBatch batch = batch_of(step, 20 + 7 * (step % 3));
+          copy_parameters(actual.parameters, expected.parameters);
+          of_expected += expected.engine->train_step(batch, step, 0.9F, false);
+          of_actual += actual.engine->train_step(batch, step, 0.9F, false);
+          expect_close(actual.parameters, expected.parameters, 2e-5);
+        }
+        of_actual += actual.engine->finish_steps();
+        EXPECT_EQ(of_actual.posts, of_expected.posts);
+        EXPECT_EQ(of_actual.pairs, of_expected.pairs);
+        EXPECT_EQ(of_actual.violators, of_expected.violators);
+        EXPECT_EQ(of_actual.tries, of_expected.tries);
+        EXPECT_NEAR(of_actual.loss, of_expected.loss, 1e-4 * of_expected.loss);
+        if (HasFailure()) return;
+      }
+    }
+  }
+}
+
 // Each step from the same parameters: all that a step changes is what the CPU's step changes.
 TEST_F(GpuStep, EqualsTheStepOfTheCpu) {
   for (const auto& [encoder, score, optimizer, as_bag] :

@@ -322,7 +322,7 @@ __global__ void __launch_bounds__(kMaxWarps * 32, kMinBlocks<kCosine, kAligned>)
     const std::uint32_t positive_row = batch.positives[pair];
     T* const positive = table + std::size_t{positive_row} * dim;
     const RowScore y = score(positive, true, p_inverse);
-    const float threshold = __fsub_rn(y.score, config.margin);
+    const float threshold = violation_threshold(config, y.score);
 
     std::uint32_t violator = kNoViolator;
     RowScore n = {0, 1};
@@ -366,8 +366,9 @@ __global__ void __launch_bounds__(kMaxWarps * 32, kMinBlocks<kCosine, kAligned>)
     float negative_self = 0;
     if (violator != kNoViolator) {
       const float weight = config.weight_of_tries[tries - 1];
-      loss = __fmul_rn(weight, __fadd_rn(__fsub_rn(config.margin, y.score), n.score));
-      const float w = __fmul_rn(weight, search.gradient_scale);
+      const LossOfPair of_pair = loss_of_pair(config, y.score, n.score);
+      loss = __fmul_rn(weight, of_pair.loss);
+      const float w = __fmul_rn(__fmul_rn(weight, of_pair.slope), search.gradient_scale);
       to_positive = __fmul_rn(__fmul_rn(-w, p_inverse), y.inverse);
       to_negative = __fmul_rn(__fmul_rn(w, p_inverse), n.inverse);
       float p_self = 0;
