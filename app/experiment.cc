@@ -51,6 +51,11 @@ struct Names<LossType> {
       Named<LossType>{LossType::softmax, "softmax"}};
 };
 template <>
+struct Names<LexicalType> {
+  static constexpr std::array kAll{Named<LexicalType>{LexicalType::none, "none"},
+                                   Named<LexicalType>{LexicalType::linear, "linear"}};
+};
+template <>
 struct Names<ScoreType> {
   static constexpr std::array kAll{Named<ScoreType>{ScoreType::dot, "dot"},
                                    Named<ScoreType>{ScoreType::cosine, "cosine"}};
@@ -381,6 +386,15 @@ std::vector<Option> make_options() {
   all.push_back(option("training.early_stopping.patience", TAGSPACE_FIELD(training.patience),
       "Training stops after this many epochs in a row without a better one; 0: never early.")
       | Range{0, 1e6});
+  constexpr OnlyWith kLinearOnly{"lexical.type", "linear"};
+  all.push_back(option("lexical.type", TAGSPACE_FIELD(lexical.type),
+      "A second model, of single words: linear, a sparse linear model over words, pairs of words and beginnings of words, trained after the embedding; predict and evaluate then rank by a mixture of both scores, fitted on the validation posts. none: the embedding alone."));
+  all.push_back(option("lexical.epochs", TAGSPACE_FIELD(lexical.epochs),
+      "Passes of the linear model over the training posts, at most; training.early_stopping ends them earlier.")
+      | Range{1, 1e6} | kLinearOnly);
+  all.push_back(option("lexical.learning_rate", TAGSPACE_FIELD(lexical.learning_rate),
+      "Learning rate of the linear model.")
+      | Above{0, 1000} | kLinearOnly);
   // clang-format on
   return all;
 }

@@ -21,6 +21,7 @@
 namespace tagspace {
 
 enum class Schedule { constant, linear };
+enum class LexicalType { none, linear };
 enum class Metric { precision_at_1, recall_at_10, mrr, mean_rank };
 
 struct Experiment {
@@ -41,6 +42,11 @@ struct Experiment {
     Metric metric = Metric::recall_at_10;
     std::uint32_t patience = 3;
   } training;
+  struct {
+    LexicalType type = LexicalType::none;
+    std::uint32_t epochs = 20;
+    float learning_rate = 0.05F;
+  } lexical;
 };
 
 // One key of the experiment file.

@@ -1,5 +1,6 @@
 #include "app/trained_model.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/error.h"
@@ -15,8 +16,66 @@ void TrainedModel::encode(const PackedBatch& batch, float* post_vectors) {
   }
 }
 
+template <typename Body>
+void TrainedModel::for_scores(const PackedBatch& batch, std::span<const float> vectors, const Body& body) {
+  constexpr std::size_t kFloats = std::size_t{1} << 24U;  // scores that are there at once, at most
+  const std::size_t count = hashtags.size();
+  const std::size_t dim = model.dim();
+  const auto table = model.hashtag_vectors();
+  const std::size_t at_once = std::clamp<std::size_t>(kFloats / count, 1, batch.posts());
+  std::vector<float> scores(at_once * count);
+  for (std::size_t first = 0; first < batch.posts(); first += at_once) {
+    const std::size_t posts = std::min(at_once, batch.posts() - first);
+    kernels::products({vectors.data() + first * dim, posts, dim}, {table.data(), count, dim}, nullptr,
+                      scores.data(), *context);
+    context->pool.run(posts, [&](std::size_t i, std::size_t) {
+      const std::size_t post = first + i;
+      const std::span<float> of_post(scores.data() + i * count, count);
+      const std::size_t begin = batch.token_offsets[post];
+      lexical->mix_into(std::span(batch.tokens).subspan(begin, batch.token_offsets[post + 1] - begin),
+                        of_post);
+      body(post, of_post);
+    });
+  }
+}
+
+std::vector<Ranked> TrainedModel::best_hashtags(const PackedBatch& batch, std::size_t k) {
+  std::vector<float> vectors(batch.posts() * model.dim());
+  encode(batch, vectors.data());
+  if (!lexical) return top_k(vectors, model.hashtag_vectors(), model.dim(), k, *context);
+  k = std::min<std::size_t>(k, hashtags.size());
+  std::vector<Ranked> best(batch.posts() * k);
+  for_scores(batch, vectors, [&](std::size_t post, std::span<const float> scores) {
+    const std::vector<Ranked> of_post = top_k_of(scores, k);
+    std::copy(of_post.begin(), of_post.end(), best.begin() + static_cast<std::ptrdiff_t>(post * k));
+  });
+  return best;
+}
+
+BatchRanks TrainedModel::rank(const PackedBatch& batch) {
+  std::vector<float> vectors(batch.posts() * model.dim());
+  encode(batch, vectors.data());
+  if (!lexical) return rank_hashtags(batch, vectors, model.hashtag_vectors(), model.dim(), *context);
+  BatchRanks result;
+  result.ranks.resize(batch.hashtags.size());
+  result.first.resize(batch.posts());
+  for_scores(batch, vectors, [&](std::size_t post, std::span<const float> scores) {
+    const std::vector<std::uint32_t> ranks = ranks_of(scores, of_post(batch, batch.hashtags, post));
+    std::copy(ranks.begin(), ranks.end(), result.ranks.begin() + batch.hashtag_offsets[post]);
+    result.first[post] = top_k_of(scores, 1).front().id;
+  });
+  return result;
+}
+
+std::vector<std::string> token_texts(const Tokenizer& tokenizer) {
+  std::vector<std::string> texts;
+  texts.reserve(tokenizer.vocab_size());
+  for (std::uint32_t id = 0; id < tokenizer.vocab_size(); ++id) texts.push_back(tokenizer.token(id));
+  return texts;
+}
+
 TrainedModel load_trained_model(const std::filesystem::path& run, std::uint32_t threads,
-                                const std::string& device) {
+                                const std::string& device, TrainedModel::Parts parts) {
   RunFolder folder(run);
   if (!path_exists(folder.best())) {
     throw Error("the run '" + run.string() +
@@ -35,6 +94,17 @@ TrainedModel load_trained_model(const std::filesystem::path& run, std::uint32_t 
   const bool as_bag = state["as_bag"].get<bool>();
   EncodePosts on_device;
   if (device != "cpu") on_device = encoder_on_device(device, folder.best(), config, as_bag);
+  std::unique_ptr<LexicalModel> lexical;
+  if (folder.experiment().lexical.type == LexicalType::linear && parts == TrainedModel::Parts::all) {
+    if (!path_exists(folder.lexical())) {
+      throw Error(
+          "the run '" + run.string() +
+          "' has no lexical.safetensors yet: it is written at the end of training; go on with: tagspace "
+          "train --resume --output " +
+          run.string());
+    }
+    lexical = std::make_unique<LexicalModel>(folder.lexical(), token_texts(*tokenizer), hashtags.size());
+  }
   return {std::move(folder),
           std::move(tokenizer),
           std::move(hashtags),
@@ -42,7 +112,8 @@ TrainedModel load_trained_model(const std::filesystem::path& run, std::uint32_t 
           as_bag,
           all_threads,
           std::make_unique<kernels::CpuContext>(all_threads),
-          std::move(on_device)};
+          std::move(on_device),
+          std::move(lexical)};
 }
 
 }  // namespace tagspace

@@ -5,6 +5,9 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <span>
+#include <string>
+#include <vector>
 
 #include "app/experiment.h"
 #include "app/libtorch_program.h"
@@ -13,6 +16,8 @@
 #include "data_pipeline/packed_batch.h"
 #include "data_pipeline/tokenizer.h"
 #include "model/inference/inference_model.h"
+#include "model/inference/ranking.h"
+#include "model/lexical/lexical_model.h"
 #include "model/model.h"
 
 namespace tagspace {
@@ -21,6 +26,8 @@ namespace tagspace {
 inline constexpr std::size_t kPostsAtOnce = 512;
 
 struct TrainedModel {
+  enum class Parts { all, embedding };
+
   RunFolder run;
   std::unique_ptr<Tokenizer> tokenizer;
   HashtagVocabulary hashtags;
@@ -28,15 +35,31 @@ struct TrainedModel {
   bool as_bag = false;  // the best checkpoint is of the bag epochs of a cnn
   std::uint32_t threads = 1;
   std::unique_ptr<kernels::CpuContext> context;
-  EncodePosts on_device;  // if posts are encoded elsewhere than on the CPU
+  EncodePosts on_device;                  // if posts are encoded elsewhere than on the CPU
+  std::unique_ptr<LexicalModel> lexical;  // if the run has one: scores are then mixed
 
   // Post vectors, [posts, dim]; of length 1 under the cosine score.
   void encode(const PackedBatch& batch, float* post_vectors);
+
+  // The min(k, hashtags) best hashtags of each post, best first: [posts, min(k, hashtags)].
+  [[nodiscard]] std::vector<Ranked> best_hashtags(const PackedBatch& batch, std::size_t k);
+  // Where the posts' own hashtags stand among all.
+  [[nodiscard]] BatchRanks rank(const PackedBatch& batch);
+
+ private:
+  // Calls body(post, scores), with the mixed scores of all hashtags, on any thread.
+  template <typename Body>
+  void for_scores(const PackedBatch& batch, std::span<const float> vectors, const Body& body);
 };
 
-// Loads the best checkpoint of a run, whatever it was trained on; posts are encoded on `device`. Errors name
-// the file that is missing or damaged, or say why the device cannot be used.
+// The texts of a vocabulary's tokens, by id.
+[[nodiscard]] std::vector<std::string> token_texts(const Tokenizer& tokenizer);
+
+// Loads the best checkpoint of a run, whatever it was trained on, and its lexical model if it is to have one
+// and that is asked for; posts are encoded on `device`. Errors name the file that is missing or damaged, or
+// say why the device cannot be used.
 [[nodiscard]] TrainedModel load_trained_model(const std::filesystem::path& run, std::uint32_t threads,
-                                              const std::string& device);
+                                              const std::string& device,
+                                              TrainedModel::Parts parts = TrainedModel::Parts::all);
 
 }  // namespace tagspace

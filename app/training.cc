@@ -25,6 +25,27 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+// Tells whether a resumed training sees the posts that it began with.
+std::string fingerprint(const PreparedData& data) {
+  const std::uint64_t checksums[] = {data.train->checksum(), data.valid->checksum()};
+  Checksum checksum;
+  checksum.update(std::as_bytes(std::span(checksums)));
+  return checksum.hex();
+}
+
+// The first `epochs` lines: later ones are of an epoch whose checkpoint was not written any more.
+std::string first_lines(const std::string& text, std::uint32_t epochs) {
+  std::size_t end = 0;
+  for (std::uint32_t line = 0; line < epochs; ++line) {
+    const std::size_t newline = text.find('\n', end);
+    if (newline == std::string::npos) break;
+    end = newline + 1;
+  }
+  return text.substr(0, end);
+}
+
+}  // namespace
+
 double metric_of(const RankingMetrics& averages, Metric metric) {
   switch (metric) {
     case Metric::precision_at_1:
@@ -50,27 +71,6 @@ Json to_json(const RankingMetrics& averages) {
           {"mean_rank", averages.mean_rank},
           {"mrr", averages.mrr}};
 }
-
-// Tells whether a resumed training sees the posts that it began with.
-std::string fingerprint(const PreparedData& data) {
-  const std::uint64_t checksums[] = {data.train->checksum(), data.valid->checksum()};
-  Checksum checksum;
-  checksum.update(std::as_bytes(std::span(checksums)));
-  return checksum.hex();
-}
-
-// The first `epochs` lines: later ones are of an epoch whose checkpoint was not written any more.
-std::string first_lines(const std::string& text, std::uint32_t epochs) {
-  std::size_t end = 0;
-  for (std::uint32_t line = 0; line < epochs; ++line) {
-    const std::size_t newline = text.find('\n', end);
-    if (newline == std::string::npos) break;
-    end = newline + 1;
-  }
-  return text.substr(0, end);
-}
-
-}  // namespace
 
 std::string TrainingState::to_json() const {
   const Json json = {

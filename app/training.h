@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,6 +17,11 @@
 #include "model/model.h"
 
 namespace tagspace {
+
+// The metric that decides which epoch is the best, and whether one value of it is better than another.
+[[nodiscard]] double metric_of(const RankingMetrics& averages, Metric metric);
+[[nodiscard]] bool is_better(double value, double than, Metric metric);
+[[nodiscard]] nlohmann::ordered_json to_json(const RankingMetrics& averages);
 
 // Where training stands: with the tensors and the optimiser, all that decides how it goes on. Kept in
 // last.safetensors.

@@ -12,7 +12,7 @@
 #include <utility>
 
 #include "data_pipeline/corpus.h"
-#include "data_pipeline/random.h"
+#include "base/random.h"
 
 namespace tagspace {
 namespace {

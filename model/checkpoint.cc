@@ -22,6 +22,12 @@ std::string checksum_of(std::span<const std::byte> bytes) {
   return checksum.hex();
 }
 
+static_assert(sizeof(float) == sizeof(std::uint32_t));
+std::span<const std::byte> bytes_of(const NamedArray& array) {
+  return array.integers != nullptr ? std::as_bytes(std::span(array.integers, array.size()))
+                                   : std::as_bytes(std::span(array.data, array.size()));
+}
+
 }  // namespace
 
 void write_checkpoint(const std::filesystem::path& path, std::span<const NamedArray> arrays,
@@ -30,16 +36,18 @@ void write_checkpoint(const std::filesystem::path& path, std::span<const NamedAr
   std::uint64_t offset = 0;
   Checksum checksum;
   for (const auto& array : arrays) {
-    const std::span values(array.data, array.size());
+    const std::span values(array.data, array.integers != nullptr ? 0 : array.size());
     if (!std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); })) {
       throw Error("'" + path.string() + "' is not written: '" + array.name +
                   "' has values that are not finite numbers; lower optimizer.learning_rate or set "
                   "optimizer.max_norm");
     }
-    checksum.update(std::as_bytes(values));
-    header[array.name] = {
-        {"dtype", "F32"}, {"shape", array.shape}, {"data_offsets", {offset, offset + values.size_bytes()}}};
-    offset += values.size_bytes();
+    const auto bytes = bytes_of(array);
+    checksum.update(bytes);
+    header[array.name] = {{"dtype", array.integers != nullptr ? "U32" : "F32"},
+                          {"shape", array.shape},
+                          {"data_offsets", {offset, offset + bytes.size()}}};
+    offset += bytes.size();
   }
   header["__metadata__"] = {{"format", "tagspace"}, {"text", text}, {"xxh3", checksum.hex()}};
   std::string head = header.dump();
@@ -49,7 +57,7 @@ void write_checkpoint(const std::filesystem::path& path, std::span<const NamedAr
   AtomicFile file(path);
   file.write(std::as_bytes(std::span(&head_size, 1)));
   file.write(head);
-  for (const auto& array : arrays) file.write(std::as_bytes(std::span(array.data, array.size())));
+  for (const auto& array : arrays) file.write(bytes_of(array));
   file.commit();
 }
 
@@ -72,15 +80,22 @@ CheckpointFile::CheckpointFile(const std::filesystem::path& path) : path_(path.s
     std::uint64_t expected = 0;
     for (const auto& [name, entry] : header.items()) {
       if (name == "__metadata__") continue;
-      if (entry.at("dtype") != "F32") throw damaged("'" + name + "' is not of float32 numbers");
-      NamedArray array{name, entry.at("shape").get<std::vector<std::uint64_t>>(), nullptr};
+      const bool integers = entry.at("dtype") == "U32";
+      if (!integers && entry.at("dtype") != "F32") {
+        throw damaged("'" + name + "' is neither of float32 numbers nor of unsigned ones of 32 bits");
+      }
+      NamedArray array{name, entry.at("shape").get<std::vector<std::uint64_t>>()};
       const auto begin = entry.at("data_offsets").at(0).get<std::uint64_t>();
       const auto end = entry.at("data_offsets").at(1).get<std::uint64_t>();
       if (end < begin || end - begin != array.size() * sizeof(float) || begin % sizeof(float) != 0) {
         throw damaged("the place of '" + name + "' does not fit its shape");
       }
       if (end > data.size()) throw damaged("it ends before the end of '" + name + "'");
-      array.data = reinterpret_cast<const float*>(data.data() + begin);
+      if (integers) {
+        array.integers = reinterpret_cast<const std::uint32_t*>(data.data() + begin);
+      } else {
+        array.data = reinterpret_cast<const float*>(data.data() + begin);
+      }
       expected = std::max(expected, end);
       arrays_.push_back(std::move(array));
     }
@@ -96,8 +111,21 @@ CheckpointFile::CheckpointFile(const std::filesystem::path& path) : path_(path.s
 
 std::span<const float> CheckpointFile::get(const std::string& name,
                                            const std::vector<std::uint64_t>& shape) const {
-  const auto array = std::find_if(arrays_.begin(), arrays_.end(),
-                                  [&](const NamedArray& candidate) { return candidate.name == name; });
+  const NamedArray& array = find(name, shape, false);
+  return {array.data, array.size()};
+}
+
+std::span<const std::uint32_t> CheckpointFile::get_integers(const std::string& name,
+                                                            const std::vector<std::uint64_t>& shape) const {
+  const NamedArray& array = find(name, shape, true);
+  return {array.integers, array.size()};
+}
+
+const NamedArray& CheckpointFile::find(const std::string& name, const std::vector<std::uint64_t>& shape,
+                                       bool integers) const {
+  const auto array = std::find_if(arrays_.begin(), arrays_.end(), [&](const NamedArray& candidate) {
+    return candidate.name == name && (candidate.integers != nullptr) == integers;
+  });
   if (array == arrays_.end()) throw Error("'" + path_ + "' has no array '" + name + "'");
   if (array->shape != shape) {
     const auto text = [](const std::vector<std::uint64_t>& extents) {
@@ -108,7 +136,7 @@ std::span<const float> CheckpointFile::get(const std::string& name,
     throw Error("'" + path_ + "' does not belong to this model: '" + name + "' is " + text(array->shape) +
                 ", and should be " + text(shape));
   }
-  return {array->data, array->size()};
+  return *array;
 }
 
 }  // namespace tagspace

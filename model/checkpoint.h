@@ -1,4 +1,4 @@
-// Checkpoints: named float32 arrays and a text in one safetensors file.
+// Checkpoints: named arrays of numbers and a text in one safetensors file.
 //
 // The format (https://huggingface.co/docs/safetensors) is eight bytes of header length, a JSON header with
 // each array's type, shape and place, and the arrays: nothing in it can be executed, and any language reads
@@ -15,11 +15,12 @@
 
 namespace tagspace {
 
-// An array of the caller's. Row-major.
+// An array of the caller's, of float32 numbers or of unsigned ones of 32 bits. Row-major.
 struct NamedArray {
   std::string name;
   std::vector<std::uint64_t> shape;
   const float* data = nullptr;
+  const std::uint32_t* integers = nullptr;  // instead of data
 
   [[nodiscard]] std::uint64_t size() const {
     std::uint64_t count = 1;
@@ -43,8 +44,13 @@ class CheckpointFile {
   // The array of this name and shape; Error, naming the file, if there is none.
   [[nodiscard]] std::span<const float> get(const std::string& name,
                                            const std::vector<std::uint64_t>& shape) const;
+  [[nodiscard]] std::span<const std::uint32_t> get_integers(const std::string& name,
+                                                            const std::vector<std::uint64_t>& shape) const;
 
  private:
+  [[nodiscard]] const NamedArray& find(const std::string& name, const std::vector<std::uint64_t>& shape,
+                                       bool integers) const;
+
   std::string path_;  // for messages
   MappedFile file_;
   std::string text_;

@@ -35,12 +35,8 @@ int evaluate(const Arguments& arguments) {
   Evaluation evaluation(trained.hashtags);
   PackedBatch batch;
   std::vector<Post> texts;
-  std::vector<float> vectors;  // [posts, dim]
   while (batcher.next(kPostsAtOnce, batch, &texts)) {
-    vectors.resize(batch.posts() * trained.model.dim());
-    trained.encode(batch, vectors.data());
-    const BatchRanks ranks =
-        rank_hashtags(batch, vectors, trained.model.hashtag_vectors(), trained.model.dim(), *trained.context);
+    const BatchRanks ranks = trained.rank(batch);
     std::vector<Evaluation::PostResult> results(batch.posts());
     trained.context->pool.run(batch.posts(), [&](std::size_t post, std::size_t) {
       results[post] = evaluation.measure(texts[post], of_post(batch, batch.hashtags, post),

@@ -49,20 +49,15 @@ std::string as_json(std::span<const Ranked> ranked, const HashtagVocabulary& has
 
 int predict(const Arguments& arguments) {
   TrainedModel trained = arguments.run.load();
-  const std::size_t dim = trained.model.dim();
   const std::size_t top = std::min<std::size_t>(arguments.top, trained.hashtags.size());
   const std::size_t posts_at_once = std::clamp<std::size_t>(kMostAnswers / top, 1, kPostsAtOnce);
   PostReader reader(arguments.posts, trained.tokenizer->config().lowercase);
   PostBatcher batcher(reader, *trained.tokenizer, trained.hashtags, trained.threads);
   Output output;
   PackedBatch batch;
-  std::vector<float> vectors;  // [posts, dim]
   std::vector<std::string> lines;
   while (batcher.next(posts_at_once, batch)) {
-    vectors.resize(batch.posts() * dim);
-    trained.encode(batch, vectors.data());
-    const std::vector<Ranked> best =
-        top_k(vectors, trained.model.hashtag_vectors(), dim, top, *trained.context);
+    const std::vector<Ranked> best = trained.best_hashtags(batch, top);
     lines.resize(batch.posts());
     const std::size_t tasks = (batch.posts() + kPostsPerTask - 1) / kPostsPerTask;
     trained.context->pool.run(tasks, [&](std::size_t task, std::size_t) {

@@ -9,6 +9,7 @@
 
 #include "app/commands/command.h"
 #include "app/experiment.h"
+#include "app/lexical_training.h"
 #include "app/libtorch_program.h"
 #include "app/memory.h"
 #include "app/progress.h"
@@ -220,6 +221,14 @@ int train(const TrainArguments& arguments) {
       reporter.line(
           fmt::format("stopped after {} epochs and {} steps; go on with: tagspace train --resume --output {}",
                       training.state().epochs, format_count(training.state().step), shown_output));
+      return 128 + stop.number();
+    }
+    if (experiment.lexical.type == LexicalType::linear &&
+        !train_lexical(experiment, data, *run, reporter, [&] { return stop.arrived(); })) {
+      reporter.line(
+          fmt::format("stopped while the lexical model was trained; begin it again with: tagspace train "
+                      "--resume --output {}",
+                      shown_output));
       return 128 + stop.number();
     }
     const TrainingState& state = training.state();

@@ -24,6 +24,26 @@ BatchRanks rank_hashtags(const PackedBatch& batch, std::span<const float> post_v
   return result;
 }
 
+std::vector<Ranked> top_k_of(std::span<const float> scores, std::size_t k) {
+  std::vector<Ranked> all(scores.size());
+  for (std::uint32_t id = 0; id < scores.size(); ++id) all[id] = {id, scores[id]};
+  const auto end = all.begin() + static_cast<std::ptrdiff_t>(std::min(k, all.size()));
+  std::partial_sort(all.begin(), end, all.end(), kernels::is_better);
+  all.erase(end, all.end());
+  return all;
+}
+
+std::vector<std::uint32_t> ranks_of(std::span<const float> scores, std::span<const std::uint32_t> own) {
+  std::vector<std::uint32_t> ranks;
+  for (const std::uint32_t id : own) {
+    const float score = scores[id];
+    // Not "score <= other", so that a score that is no number counts as more.
+    ranks.push_back(static_cast<std::uint32_t>(
+        std::count_if(scores.begin(), scores.end(), [&](float other) { return !(other < score); })));
+  }
+  return ranks;
+}
+
 std::span<const std::uint32_t> of_post(const PackedBatch& batch, std::span<const std::uint32_t> values,
                                        std::size_t post) {
   const std::size_t begin = batch.hashtag_offsets[post];

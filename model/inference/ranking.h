@@ -31,6 +31,11 @@ struct BatchRanks {
                                        std::span<const float> table, std::size_t dim,
                                        kernels::CpuContext& context);
 
+// The same from the scores of all hashtags for one post: the k best, and the ranks of the hashtags `own`.
+[[nodiscard]] std::vector<Ranked> top_k_of(std::span<const float> scores, std::size_t k);
+[[nodiscard]] std::vector<std::uint32_t> ranks_of(std::span<const float> scores,
+                                                  std::span<const std::uint32_t> own);
+
 // The elements of `values`, [hashtags of the batch], that belong to a post.
 [[nodiscard]] std::span<const std::uint32_t> of_post(const PackedBatch& batch,
                                                      std::span<const std::uint32_t> values, std::size_t post);

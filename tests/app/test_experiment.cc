@@ -79,7 +79,8 @@ TEST(Experiment, EveryKeyArrivesWhereItBelongs) {
     "optimizer": {"type": "sgd", "learning_rate": 0.5, "encoder_learning_rate": 0.25, "schedule": "linear", "max_norm": 3},
     "training": {"epochs": 6, "bag_epochs": 5, "batch_size": 11, "device": "cpu", "threads": 2,
                  "row_updates": "hogwild", "table_format": "bfloat16",
-                 "early_stopping": {"metric": "mean_rank", "patience": 0}}})");
+                 "early_stopping": {"metric": "mean_rank", "patience": 0}},
+    "lexical": {"type": "linear", "epochs": 7, "learning_rate": 0.125}})");
   const Experiment e = experiment_from_json(document, "c.json");
   EXPECT_EQ(e.name, "a-1");
   EXPECT_EQ(e.model.seed, 7U);
@@ -108,6 +109,9 @@ TEST(Experiment, EveryKeyArrivesWhereItBelongs) {
   EXPECT_EQ(e.model.negatives, NegativesType::exact);
   EXPECT_EQ(e.model.negative_samples, 12U);
   EXPECT_TRUE(e.model.all_positives);
+  EXPECT_EQ(e.lexical.type, LexicalType::linear);
+  EXPECT_EQ(e.lexical.epochs, 7U);
+  EXPECT_EQ(e.lexical.learning_rate, 0.125F);
   EXPECT_EQ(e.model.optimizer, OptimizerType::sgd);
   EXPECT_EQ(e.model.learning_rate, 0.5F);
   EXPECT_EQ(e.model.encoder_learning_rate, 0.25F);
