@@ -43,6 +43,10 @@ struct ReadReport {
   std::uint64_t repaired_lines = 0;  // lines with invalid UTF-8
 };
 
+// Whether a file of this name is read as JSON lines: .jsonl, also .jsonl.gz and .jsonl.zst. Only they can
+// name the user of a post.
+[[nodiscard]] bool is_json_lines(const std::filesystem::path& path);
+
 // Reads posts from a file, line by line: .txt (one post a line), .jsonl ({"text", optional "hashtags",
 // optional "user"}; hashtags in the text count too) or fastText/StarSpace lines with "__label__tag" anywhere
 // in a .txt line; each also .gz or .zst, known by its first bytes. "\n", "\r\n" and a last line without

@@ -23,6 +23,7 @@ struct Command {
 [[nodiscard]] Command add_train(CLI::App& program);
 [[nodiscard]] Command add_predict(CLI::App& program);
 [[nodiscard]] Command add_evaluate(CLI::App& program);
+[[nodiscard]] Command add_recommend(CLI::App& program);
 [[nodiscard]] Command add_embed(CLI::App& program);
 [[nodiscard]] Command add_neighbors(CLI::App& program);
 [[nodiscard]] Command add_export(CLI::App& program);

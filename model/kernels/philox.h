@@ -61,7 +61,8 @@ enum class RandomStream : std::uint64_t {
   feature_dropout = 3,
   hashtag_rounding = 4,
   word_rounding = 5,
-  exact_negatives = 6
+  exact_negatives = 6,
+  candidates = 7
 };
 
 TAGSPACE_HOST_DEVICE std::uint64_t philox_key(std::uint64_t seed, RandomStream stream) {

@@ -416,7 +416,7 @@ class Using(Workplace):
 
     def test_help_and_wrong_usage(self):
         self.assertTrue(self.succeed("--version").stdout.startswith(b"tagspace "))
-        for command in ("train", "predict", "evaluate", "embed", "neighbors", "export", "schema"):
+        for command in ("train", "predict", "evaluate", "recommend", "embed", "neighbors", "export", "schema"):
             self.assertIn(b"tagspace " + command.encode(), self.succeed(command, "--help").stdout)
         for arguments in ([], ["fly"], ["predict"], ["predict", "runs/bag", "--top", "0"], ["predict", "runs/bag", "--top", "x"],
                           ["predict", "runs/bag", "--what"], ["train"], ["train", "--resume"], ["export", "runs/bag"],
@@ -435,6 +435,162 @@ class Using(Workplace):
     def test_schema_is_printed(self):
         self.assertEqual(json.loads(self.succeed("schema").stdout)["type"], "object")
         self.assertIn(b"| `loss.margin` |", self.succeed("schema", "--markdown").stdout)
+
+
+class Recommending(Workplace):
+    """`recommend`: which post is a user's next."""
+
+    USERS = 60
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.succeed("train", cls.config("bag"))
+        cls.succeed("train", cls.config("cosine", loss={"score": "cosine", "margin": 1, "rank_weight": "linear"}))
+        # Users who each write about a topic of their own, all at once; and some who wrote one post only.
+        rng = random.Random(5)
+        cls.writers = [user for user in range(cls.USERS) for _ in range(rng.randrange(2, 7))] + list(range(cls.USERS, cls.USERS + 9))
+        rng.shuffle(cls.writers)
+        cls.texts = []
+        for user in cls.writers:
+            topic = user % 40
+            words = [f"w{topic}x{rng.randrange(8)}" for _ in range(rng.randrange(4))] + [f"c{rng.randrange(60)}" for _ in range(4)] + ["unheardof"]
+            rng.shuffle(words)
+            cls.texts.append(" ".join(words) + f" #tag{topic}")
+        write_lines(cls.folder / "users.jsonl", cls.lines())
+
+    @classmethod
+    def lines(cls):
+        return [json.dumps({"text": text, "user": f"u{user}"}) for user, text in zip(cls.writers, cls.texts)]
+
+    def figures(self, *arguments, run="bag", posts="users.jsonl"):
+        return json.loads(self.succeed("recommend", f"runs/{run}", "--posts", posts, "--json", "-", *arguments).stdout)
+
+    def word_vectors(self, run, earlier):
+        """tf-idf of the words that the run knows, from the text alone."""
+        known = {line.split("\t")[0] for line in (self.folder / f"runs/{run}/tokenizer/words.tsv").read_text().splitlines()}
+        counted = [{} for _ in self.texts]
+        for counts, text in zip(counted, self.texts):
+            for word in text.split():
+                if word in known:
+                    counts[word] = counts.get(word, 0) + 1
+        frequency = {}
+        for post in earlier:
+            for word in counted[post]:
+                frequency[word] = frequency.get(word, 0) + 1
+        return [{word: (1 + math.log(count)) * math.log((len(earlier) + 1) / max(1, frequency.get(word, 0))) for word, count in counts.items()}
+                for counts in counted]
+
+    def test_an_independent_computation_agrees(self):
+        of_user = {}
+        for post, user in enumerate(self.writers):
+            of_user.setdefault(user, []).append(post)
+        users = [posts for posts in of_user.values() if len(posts) > 1]
+        self.assertEqual(len(users), self.USERS)
+        earlier = [post for posts in users for post in posts[:-1]]
+
+        def cosine(a, b):
+            length = math.sqrt(sum(x * x for x in a.values()) * sum(x * x for x in b.values()))
+            return sum(x * b[key] for key, x in a.items() if key in b) / length if length else 0.0
+
+        def scores_of(vectors):
+            """scores[user][candidate]"""
+            return [[max(cosine(vectors[post], vectors[other[-1]]) for post in posts[:-1]) for other in users] for posts in users]
+
+        def standardized(scores):
+            mean = sum(scores) / len(scores)
+            deviation = math.sqrt(sum((score - mean) ** 2 for score in scores) / len(scores))
+            return [(score - mean) / deviation if deviation > 1e-9 else 0.0 for score in scores]
+
+        for run in ("bag", "cosine"):
+            embedded = self.succeed("embed", f"runs/{run}", "--posts", "users.jsonl").stdout.decode().splitlines()
+            by_vectors = scores_of([dict(enumerate(map(float, line.split(" ")))) for line in embedded])
+            by_words = scores_of(self.word_vectors(run, earlier))
+            both = [[a + 1.5 * b for a, b in zip(standardized(one), standardized(other))] for one, other in zip(by_vectors, by_words)]
+            figures = self.figures("--bag-of-words", "--weight", "1.5", run=run)
+            self.assertEqual(figures["users"], self.USERS)
+            self.assertEqual(figures["candidates"], self.USERS)
+            self.assertEqual(figures["earlier_posts"], len(earlier))
+            self.assertEqual(figures["with_bag_of_words"]["weight"], 1.5)
+            for name, scores, values in (("encoder", by_vectors, figures), ("words", by_words, figures["bag_of_words"]),
+                                         ("both", both, figures["with_bag_of_words"])):
+                # The program's scores are of single precision: those nearer than this may stand either way, but
+                # posts without a word in common are equal for both.
+                bounds = []
+                for near in (1e-5, -1e-5):
+                    ranks = [1 + sum(score >= row[user] - near or score == row[user] == 0 for other, score in enumerate(row) if other != user)
+                             for user, row in enumerate(scores)]
+                    bounds.append([sum(rank <= k for rank in ranks) / len(ranks) for k in (1, 10, 50)])
+                for key, least, most in zip(("precision_at_1", "recall_at_10", "recall_at_50"), *bounds):
+                    with self.subTest(run=run, name=name, key=key):
+                        self.assertGreaterEqual(values[key], least - 1e-9)
+                        self.assertLessEqual(values[key], most + 1e-9)
+                        # ... and the range is narrow enough to mean something.
+                        self.assertLess(most - least, 0.1)
+                # The topics are found again: chance would be one in sixty.
+                self.assertGreater(values["precision_at_1"], 0.1, name)
+                self.assertGreater(values["recall_at_10"], 0.3, name)
+
+    def test_table_and_file(self):
+        figures = self.figures("--bag-of-words")
+        done = self.succeed("recommend", "runs/bag", "--posts", "users.jsonl", "--bag-of-words", "--json", "recommended.json")
+        self.assertEqual(json.loads((self.folder / "recommended.json").read_text()), figures)
+        head, _, columns, *rows = done.stdout.decode().splitlines()
+        self.assertIn(f"'users.jsonl': {self.USERS} users", head)
+        self.assertEqual(columns.split(), ["P@1", "%", "R@10", "%", "R@50", "%"])
+        for row, name, values in zip(rows, ("bag", "bag of words", "bag + bag of words"),
+                                     (figures, figures["bag_of_words"], figures["with_bag_of_words"])):
+            shown = [f"{100 * values[key]:.2f}" for key in ("precision_at_1", "recall_at_10", "recall_at_50")]
+            self.assertEqual(row.split(), name.split() + shown)
+        self.assertEqual(len(rows), 3)
+        # The encoder alone, where no more is asked for.
+        alone = self.succeed("recommend", "runs/bag", "--posts", "users.jsonl").stdout.decode().splitlines()
+        self.assertEqual(alone, [head, "", columns, rows[0]])
+
+    def test_threads_change_nothing(self):
+        for others in ([], ["--others", "20"]):
+            answers = {self.succeed("recommend", "runs/bag", "--posts", "users.jsonl", "--json", "-", "--bag-of-words", *others,
+                                    "--threads", n).stdout for n in (1, 2, 3)}
+            self.assertEqual(len(answers), 1)
+
+    def test_users_may_stand_in_any_order(self):
+        """Only the order of a user's own posts counts."""
+        lines = self.lines()
+        order = sorted(range(len(lines)), key=lambda post: self.writers[post])
+        write_lines(self.folder / "sorted.jsonl", [lines[post] for post in order])
+        self.assertEqual(self.figures("--bag-of-words", posts="sorted.jsonl"), self.figures("--bag-of-words"))
+        write_lines(self.folder / "reversed.jsonl", reversed(lines))
+        self.assertNotEqual(self.figures("--bag-of-words", posts="reversed.jsonl"), self.figures("--bag-of-words"))
+
+    def test_fewer_others_are_easier(self):
+        everyone = self.figures("--bag-of-words")
+        few = self.figures("--bag-of-words", "--others", "9")
+        self.assertEqual(few["candidates"], 10)
+        self.assertEqual([few["recall_at_10"], few["bag_of_words"]["recall_at_10"]], [1, 1])
+        self.assertGreater(few["precision_at_1"], everyone["precision_at_1"])
+        self.assertEqual(self.figures("--others", self.USERS - 1), self.figures())
+        self.assertGreater(len({self.figures("--others", "9", "--seed", n)["precision_at_1"] for n in range(5)}), 1)
+
+    def test_posts_that_cannot_be_used(self):
+        command = ("recommend", "runs/bag", "--posts")
+        self.fail_with(*command, "test.txt", message=r"'test\.txt' cannot say: give a \.jsonl file .* with a \"user\" in every line")
+        self.fail_with(*command, "nowhere.jsonl", message=r"'nowhere\.jsonl'.*No such file")
+        lines = self.lines()
+        for name, line in (("without", '{"text": "w1x1"}'), ("null", '{"text": "w1x1", "user": null}'),
+                           ("empty", '{"text": "w1x1", "user": ""}'), ("blank", "")):
+            write_lines(self.folder / f"{name}.jsonl", lines[:6] + [line] + lines[6:] + [line])
+            self.fail_with(*command, f"{name}.jsonl", message=rf'{name}\.jsonl:7: the line has no "user"')
+        write_lines(self.folder / "number.jsonl", lines[:6] + ['{"text": "w1x1", "user": 7}'])
+        self.fail_with(*command, "number.jsonl", message=r'number\.jsonl:7: "user" must be a string, found a number')
+        for name, users, found in (("one", "aab", "1 user"), ("none", "abc", "no user"), ("nobody", "", "no user")):
+            write_lines(self.folder / f"{name}.jsonl", [json.dumps({"text": "w1x1", "user": user}) for user in users])
+            self.fail_with(*command, f"{name}.jsonl",
+                           message=rf"'{name}\.jsonl' has {found} with two posts or more, of {len(set(users))} users; at least 2 are needed")
+        self.fail_with(*command, "users.jsonl", "--others", self.USERS, message=rf"has {self.USERS} users .* at most {self.USERS - 1} other")
+        self.fail_with(*command, "users.jsonl", "--json", "nowhere/figures.json", message=r"nowhere/figures\.json")
+        for wrong in (["--weight", "2"], ["--seed", "2"], ["--bag-of-words", "--weight", "-1"], ["--others", "x"]):
+            self.assertEqual(self.run_program(*command, "users.jsonl", *wrong).returncode, 2, wrong)
+        self.assertEqual(self.run_program("recommend", "runs/bag").returncode, 2)
 
 
 class Programs(Workplace):
@@ -895,7 +1051,7 @@ class BadInput(Workplace):
         shutil.rmtree(self.folder / "made")
 
     def commands(self, run):
-        return (["predict", run], ["evaluate", run], ["embed", run], ["neighbors", run, "#tag1"], ["export", run, "--output", "never"])
+        return (["predict", run], ["evaluate", run], ["recommend", run, "--posts", "test.txt"], ["embed", run], ["neighbors", run, "#tag1"], ["export", run, "--output", "never"])
 
     def test_run_folders(self):
         for command in self.commands("runs"):

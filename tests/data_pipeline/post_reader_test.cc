@@ -59,6 +59,8 @@ TEST_P(Packings, JsonLinesAreKnownByTheName) {
       GetParam().pack("{\"text\": \"Hi #a\", \"hashtags\": [\"B\", \"#a\", \"1\"], \"user\": \"U1\"}\n"
                       "\n"
                       "{\"text\": \"x\\ny \\ud83d\\ude00\\u0000\", \"hashtags\": null, \"id\": 7}\r\n"));
+  EXPECT_TRUE(is_json_lines(path));
+  EXPECT_FALSE(is_json_lines(folder_.file(std::string("posts.jsonl.txt") + GetParam().suffix, "")));
   const auto posts = read_all(path);
   ASSERT_EQ(posts.size(), 3U);
   EXPECT_EQ(posts[0].text, "hi");
