@@ -65,7 +65,7 @@ def state_of(path):
     for text in read_safetensors(path)[2].values():
         with contextlib.suppress(ValueError):
             state = json.loads(text)
-            if isinstance(state, dict) and ("as_bag" in state or "phase_epochs" in state):
+            if isinstance(state, dict) and ("valid" in state or "phase_epochs" in state):
                 return state
     raise AssertionError(f"{path} holds no state")
 
@@ -647,6 +647,87 @@ class Training(Workplace):
         self.succeed("train", "settings.json", "--set", "training.epochs=1", "--set", "loss.margin=0.25", "--output", "runs/set")
         config = json.loads((self.folder / "runs/set/config.json").read_text())
         self.assertEqual((config["training"]["epochs"], config["loss"]["margin"]), (1, 0.25))
+
+
+class Lexical(Workplace):
+    """The model of words beside the embedding."""
+
+    lexical = {"type": "linear", "epochs": 60, "learning_rate": 0.05}
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        training = {"epochs": 2, "early_stopping": {"patience": 0}}
+        cls.config("words", lexical=cls.lexical, training=training)
+        cls.log = cls.succeed("train", "words.json").stderr.decode()
+        cls.succeed("train", cls.config("vectors", training=training))
+
+    def lexical_file(self, run):
+        return self.folder / "runs" / run / "lexical.safetensors"
+
+    def figures(self, run):
+        return json.loads(self.succeed("evaluate", f"runs/{run}", "--posts", "valid.txt", "--json", "-").stdout)
+
+    def test_what_was_validated_is_what_evaluates(self):
+        mixed, vectors = self.figures("words"), self.figures("vectors")
+        state = state_of(self.lexical_file("words"))
+        for name in ("precision_at_1", "recall_at_10", "mrr"):
+            self.assertAlmostEqual(mixed[name], state["valid"][name], delta=1e-6)
+        worth = [figures["precision_at_1"] + figures["recall_at_10"] for figures in (mixed, vectors)]
+        self.assertGreaterEqual(worth[0], worth[1])
+        self.assertIn("% embedding and", self.log)
+
+    def test_predictions_are_ranked_by_the_same_scores(self):
+        lines = self.succeed("predict", "runs/words", "--posts", "valid.txt", "--json", "--top", "5").stdout.decode().splitlines()
+        posts = (self.folder / "valid.txt").read_text().splitlines()
+        self.assertEqual(len(lines), len(posts))
+        first = [json.loads(line)["hashtags"][0]["hashtag"] for line in lines]
+        right = sum(f"#{tag}" in post.split() for tag, post in zip(first, posts))
+        self.assertAlmostEqual(right / len(posts), self.figures("words")["precision_at_1"], delta=0.01)
+        for line in lines:
+            scores = [answer["score"] for answer in json.loads(line)["hashtags"]]
+            self.assertEqual(scores, sorted(scores, reverse=True))
+
+    def test_it_says_which_words_spoke(self):
+        post = (self.folder / "valid.txt").read_text().splitlines()[0]
+        words = {word for word in post.split() if not word.startswith("#")}
+        done = self.succeed("predict", "runs/words", "--json", "--reasons", "3", "--top", "2", stdin=post.encode())
+        answers = json.loads(done.stdout)["hashtags"]
+        self.assertTrue(answers[0]["because"])
+        for reason in answers[0]["because"]:
+            self.assertGreater(reason["score"], 0)
+            text = reason["text"].removesuffix("...")
+            self.assertTrue(all(any(word.startswith(part) for word in words) for part in text.split()), reason)
+        self.fail_with("predict", "runs/vectors", "--json", "--reasons", "3", message=r'lexical\.type is "none"')
+        self.assertEqual(self.run_program("predict", "runs/words", "--reasons", "3").returncode, 2)
+
+    def test_threads_change_nothing(self):
+        self.succeed("train", "words.json", "--threads", "1", "--output", "runs/one-thread")
+        self.assertEqual(self.lexical_file("words").read_bytes(), self.lexical_file("one-thread").read_bytes())
+
+    def test_stopped_it_begins_again(self):
+        with subprocess.Popen([PROGRAM, "train", "words.json", "--output", "runs/stopped"], cwd=self.folder,
+                              stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as program:
+            text = ""
+            while line := program.stderr.readline().decode():
+                text += line
+                if "lexical epoch 1/" in line:
+                    program.send_signal(signal.SIGINT)
+            status = program.wait(120)
+        self.assertEqual(status, 130, text)
+        self.assertIn("begin it again with: tagspace train --resume --output runs/stopped", text)
+        self.assertFalse(self.lexical_file("stopped").exists())
+        self.assert_nothing_half_written()
+        self.fail_with("predict", "runs/stopped", message=r"has no lexical\.safetensors yet.*train --resume --output runs/stopped")
+        self.succeed("train", "--resume", "--output", "runs/stopped")
+        self.assertEqual(self.lexical_file("words").read_bytes(), self.lexical_file("stopped").read_bytes())
+
+    def test_a_damaged_file_is_an_error(self):
+        shutil.copytree(self.folder / "runs/words", self.folder / "runs/damaged")
+        path = self.lexical_file("damaged")
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) // 2])
+        self.fail_with("evaluate", "runs/damaged", message=r"damaged/lexical\.safetensors' is not a whole checkpoint")
 
 
 class Resuming(Workplace):
