@@ -135,7 +135,8 @@ BatchLoader::Options loader_options(const Experiment& experiment, std::uint32_t 
   return {.batch_size = experiment.training.batch_size,
           .seed = experiment.model.seed,
           .shuffle = true,
-          .workers = 1 + threads / 8,
+          // Who asks for one thread of the CPU is not given two.
+          .workers = threads == 1 && !experiment.model.device.cuda ? 0 : 1 + threads / 8,
           .prefetch = 8};
 }
 

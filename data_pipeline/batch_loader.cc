@@ -11,8 +11,8 @@
 #include <thread>
 #include <utility>
 
-#include "data_pipeline/corpus.h"
 #include "base/random.h"
+#include "data_pipeline/corpus.h"
 
 namespace tagspace {
 namespace {
@@ -40,8 +40,8 @@ struct BatchLoader::Implementation {
         options(o),
         blocks((from.posts() + kBlockPosts - 1) / kBlockPosts),
         batches((from.posts() + o.batch_size - 1) / std::max(o.batch_size, 1U)) {
-    if (o.batch_size == 0 || o.workers == 0 || o.prefetch == 0) {
-      throw std::logic_error("BatchLoader: batch_size, workers and prefetch must be positive");
+    if (o.batch_size == 0 || o.prefetch == 0) {
+      throw std::logic_error("BatchLoader: batch_size and prefetch must be positive");
     }
   }
   ~Implementation() { stop(); }
@@ -84,6 +84,7 @@ struct BatchLoader::Implementation {
 
   bool next(PackedBatch& batch) {
     if (!started) throw std::logic_error("BatchLoader::next() before start()");
+    if (options.workers == 0) return make_next(batch);
     std::unique_lock lock(mutex);
     if (next_to_give == batches) return false;
     const auto answered = [&] { return error || ready.contains(next_to_give); };
@@ -101,6 +102,16 @@ struct BatchLoader::Implementation {
     lock.unlock();
     // A worker that is woken for each batch interrupts the step each time; so it is for some at once.
     if (low) changed.notify_all();
+    return true;
+  }
+
+  // Without workers, in the caller's time.
+  bool make_next(PackedBatch& batch) {
+    if (next_to_give == batches) return false;
+    const auto begin = std::chrono::steady_clock::now();
+    make_batch(next_to_give, batch);
+    ++next_to_give;
+    waited += std::chrono::steady_clock::now() - begin;
     return true;
   }
 
@@ -191,7 +202,9 @@ struct BatchLoader::Implementation {
       const std::scoped_lock lock(window_mutex);
       for (const std::uint64_t each : {number, number + 1}) {
         if (each * kWindowBlocks >= blocks || windows.contains(each)) continue;
-        windows.emplace(each, std::async(std::launch::async, [this, each] {
+        // Deferred: in the time of whoever wants it first.
+        const auto when = options.workers > 0 ? std::launch::async : std::launch::deferred;
+        windows.emplace(each, std::async(when, [this, each] {
                                 return std::make_shared<const Window>(read_window(each));
                               }).share());
       }
