@@ -39,8 +39,8 @@ void write_checkpoint(const std::filesystem::path& path, std::span<const NamedAr
     const std::span values(array.data, array.integers != nullptr ? 0 : array.size());
     if (!std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); })) {
       throw Diverged("'" + path.string() + "' is not written: '" + array.name +
-                  "' has values that are not finite numbers; lower optimizer.learning_rate or set "
-                  "optimizer.max_norm");
+                     "' has values that are not finite numbers; lower optimizer.learning_rate or set "
+                     "optimizer.max_norm");
     }
     const auto bytes = bytes_of(array);
     checksum.update(bytes);
