@@ -956,7 +956,7 @@ class Resuming(Workplace):
     def test_stopped_again_and_again_it_ends_with_the_same_model(self):
         self.config("whole", encoder={"type": "cnn", "filters": 32, "dropout": 0.2, "word_dropout": 0.1},
                     optimizer={"schedule": "linear", "max_norm": 1, "encoder_learning_rate": 0.01},
-                    training={"bag_epochs": 3, "epochs": 4, "batch_size": 16, "early_stopping": {"patience": 2}})
+                    training={"bag_epochs": 3, "epochs": 8, "batch_size": 16, "early_stopping": {"patience": 0}})
         self.succeed("train", "whole.json")
         run = self.folder / "runs/parts"
         rng = random.Random(1)
@@ -966,7 +966,7 @@ class Resuming(Workplace):
         for attempt in range(60):
             number = (signal.SIGINT, signal.SIGTERM)[attempt % 2]
             status, text = self.stop_after("parts", arguments, r"tokenized .*valid|reused|epoch \d|resumed after|checkpoint yet",
-                                           number, rng.uniform(0.0, 0.5))
+                                           number, rng.uniform(0.0, 0.15))
             if status == 0 or "done: " in text:
                 break  # too late for the signal
             self.assertEqual(status, 128 + number, text)
