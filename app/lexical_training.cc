@@ -105,8 +105,12 @@ bool train_lexical(const Experiment& experiment, const PreparedData& data, const
                       [&](std::uint64_t post) { return data.train->hashtags(post); }};
   LexicalTrainer trainer(keys, posts, names, {experiment.model.seed, experiment.lexical.learning_rate},
                          *embedding.context);
-  reporter.line(fmt::format("lexical: {} features, {} weights", format_count(trainer.arrays().keys.size()),
-                            format_count(trainer.arrays().weights.size())));
+  const std::uint64_t features = trainer.arrays().keys.size();
+  const std::uint64_t weights_count = trainer.arrays().weights.size();
+  // Twice: as they are, and as they were in the best epoch.
+  const std::uint64_t bytes = 2 * (16 * features + 8 * weights_count);
+  reporter.line(fmt::format("lexical: {} features, {} weights, which take about {} MiB",
+                            format_count(features), format_count(weights_count), format_count(bytes >> 20U)));
 
   Validation validation(data, embedding, keys);
   std::optional<double> best;

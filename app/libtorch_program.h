@@ -2,8 +2,8 @@
 // `tagspace` does without, and where it is needed goes on as tagspace-libtorch, in the same process.
 //
 // Both are made of the same sources, but for the functions here: tagspace-libtorch has them
-// (commands/train.cc, device_encoder.cc), and in `tagspace` each throws NeedsLibTorch (needs_libtorch.cc),
-// which main() answers.
+// (commands/train.cc, commands/tune.cc, device_encoder.cc), and in `tagspace` each throws NeedsLibTorch
+// (needs_libtorch.cc), which main() answers.
 #pragma once
 
 #include <filesystem>
@@ -33,6 +33,19 @@ struct TrainArguments {
 };
 // Returns the exit status.
 [[nodiscard]] int train(const TrainArguments& arguments);
+
+struct TuneArguments {
+  std::filesystem::path config;
+  std::vector<std::string> settings;
+  std::filesystem::path output;
+  bool overwrite = false;
+  double minutes = 0;
+  std::optional<std::uint32_t> trials;
+  std::vector<std::uint32_t> dims;
+  std::optional<std::uint32_t> threads;
+};
+// Returns the exit status.
+[[nodiscard]] int tune(const TuneArguments& arguments);
 
 // Post vectors, [posts, dim], as Model::encode gives them.
 using EncodePosts = std::function<void(const PackedBatch& batch, float* post_vectors)>;

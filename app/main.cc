@@ -50,9 +50,9 @@ int run(int argc, char** argv) {
   program.require_subcommand(1);
   program.footer("`tagspace COMMAND --help` tells more of a command.");
   const std::vector<tagspace::Command> commands = {
-      tagspace::add_train(program),     tagspace::add_predict(program), tagspace::add_evaluate(program),
-      tagspace::add_recommend(program), tagspace::add_embed(program),   tagspace::add_neighbors(program),
-      tagspace::add_export(program),    tagspace::add_schema(program)};
+      tagspace::add_train(program),     tagspace::add_tune(program),      tagspace::add_predict(program),
+      tagspace::add_evaluate(program),  tagspace::add_recommend(program), tagspace::add_embed(program),
+      tagspace::add_neighbors(program), tagspace::add_export(program),    tagspace::add_schema(program)};
   if (const auto unknown = unknown_command(argc, argv, commands)) return *unknown;
   try {
     program.parse(argc, argv);

@@ -10,6 +10,11 @@ int train(const TrainArguments& arguments) {
   throw NeedsLibTorch{};
 }
 
+int tune(const TuneArguments& arguments) {
+  (void)load_experiment(arguments.config, arguments.settings);
+  throw NeedsLibTorch{};
+}
+
 EncodePosts encoder_on_device(const std::string& /*device*/, const std::filesystem::path& /*checkpoint*/,
                               ModelConfig /*config*/, bool /*as_bag*/) {
   throw NeedsLibTorch{};

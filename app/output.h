@@ -1,10 +1,13 @@
-// Standard output for results: buffered, and every failed write noticed.
+// Standard output for results: buffered, and every failed write noticed; and what is shown for the shell.
 #pragma once
 
 #include <string>
 #include <string_view>
 
 namespace tagspace {
+
+// The word for the shell, quoted where it must be.
+[[nodiscard]] std::string shell_word(const std::string& text);
 
 // Thrown when whoever read our output has closed it, as `head` does: no failure, the program just ends
 // quietly.

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <sys/ioctl.h>
 #include <unistd.h>
+#include <utility>
 
 #include "base/error.h"
 
@@ -143,11 +144,17 @@ Reporter::Reporter()
   screen_->set_error_handler([](const std::string&) {});
 }
 
+Reporter::Reporter(std::string bar_title) : Reporter() {
+  bar_only_ = true;
+  bar_title_ = std::move(bar_title);
+}
+
 Reporter::~Reporter() {
   if (bar_shown_) std::fputs("\r\x1b[K", stderr);
 }
 
 void Reporter::line(const std::string& text) {
+  if (bar_only_) return;
   clear_bar();
   screen_->info("{}", text);
   if (file_) {
@@ -193,8 +200,10 @@ void Reporter::progress(const ProgressView& view) {
     line(progress_text(view));
     return;
   }
+  ProgressView titled = view;
+  if (!bar_title_.empty()) titled.phase = bar_title_ + " " + view.phase;
   // One column less than there are: a full line would wrap.
-  std::fprintf(stderr, "\r%s\x1b[K", progress_bar(view, terminal_width() - 1).c_str());
+  std::fprintf(stderr, "\r%s\x1b[K", progress_bar(titled, terminal_width() - 1).c_str());
   std::fflush(stderr);
   bar_shown_ = true;
 }

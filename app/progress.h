@@ -69,6 +69,8 @@ class RecentStatistics {
 class Reporter {
  public:
   Reporter();
+  // One that draws the bar alone, on a terminal, with these words ahead, and writes no lines.
+  explicit Reporter(std::string bar_title);
   ~Reporter();
   Reporter(const Reporter&) = delete;
   Reporter& operator=(const Reporter&) = delete;
@@ -91,6 +93,8 @@ class Reporter {
   using Clock = std::chrono::steady_clock;
   bool terminal_ = false;
   bool bar_shown_ = false;
+  bool bar_only_ = false;
+  std::string bar_title_;
   Clock::time_point last_progress_;
   std::shared_ptr<spdlog::logger> screen_;
   std::shared_ptr<spdlog::logger> file_;

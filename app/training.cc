@@ -135,17 +135,19 @@ BatchLoader::Options loader_options(const Experiment& experiment, std::uint32_t 
   return {.batch_size = experiment.training.batch_size,
           .seed = experiment.model.seed,
           .shuffle = true,
-          .workers = 1 + threads / 8,
+          // Who asks for one thread of the CPU is not given two.
+          .workers = threads == 1 && !experiment.model.device.cuda ? 0 : 1 + threads / 8,
           .prefetch = 8};
 }
 
 Training::Training(const Experiment& experiment, const PreparedData& data, const RunFolder& run,
-                   Reporter& reporter, std::function<bool()> stop_asked)
+                   Reporter& reporter, std::function<bool()> stop_asked, Checkpoints checkpoints)
     : experiment_(experiment),
       data_(data),
       run_(run),
       reporter_(reporter),
       stop_asked_(std::move(stop_asked)),
+      checkpoints_(checkpoints),
       threads_(resolve_threads(experiment.training.threads)),
       model_(model_config(experiment, *data.tokenizer, data.hashtags, threads_)),
       loader_(*data.train, loader_options(experiment, threads_)) {
@@ -327,7 +329,7 @@ void Training::finish_epoch(const RankingMetrics& validation) {
   const Metric metric = experiment_.training.metric;
   const double value = metric_of(validation, metric);
   if (!std::isfinite(value))
-    throw Error(std::string("the validation's ") + to_string(metric) + " is not finite");
+    throw Diverged(std::string("the validation's ") + to_string(metric) + " is not finite");
   const StepStatistics& sums = state_.statistics;
   const auto pairs = static_cast<double>(std::max<std::uint64_t>(sums.pairs, 1));
   const double speed = state_.epoch_seconds > 0 ? static_cast<double>(sums.posts) / state_.epoch_seconds : 0;
@@ -355,7 +357,7 @@ void Training::finish_epoch(const RankingMetrics& validation) {
                   100 * static_cast<double>(sums.violators) / pairs, static_cast<double>(sums.tries) / pairs,
                   format_metrics(validation), improved ? " (best so far)" : ""));
   metrics_ += line.dump() + '\n';
-  write_file(run_.metrics(), metrics_);
+  if (checkpoints_ == Checkpoints::all) write_file(run_.metrics(), metrics_);
   if (improved) {
     state_.best = value;
     state_.best_epoch = state_.epochs;
@@ -363,7 +365,8 @@ void Training::finish_epoch(const RankingMetrics& validation) {
     const Json state = {
         {"format", RunFolder::kFormat}, {"as_bag", phase().as_bag}, {"phase", as_phase},
         {"epoch", state_.epochs},       {"step", state_.step},      {"valid", to_json(validation)}};
-    model_.save(run_.best(), state.dump(), false);
+    if (checkpoints_ == Checkpoints::all || state_.phase + 1 < phases_.size())
+      model_.save(run_.best(), state.dump(), false);
   } else {
     ++state_.stale_epochs;
   }
@@ -375,6 +378,8 @@ void Training::finish_epoch(const RankingMetrics& validation) {
   save_last();
 }
 
-void Training::save_last() { model_.save(run_.last(), state_.to_json(), true); }
+void Training::save_last() {
+  if (checkpoints_ == Checkpoints::all) model_.save(run_.last(), state_.to_json(), true);
+}
 
 }  // namespace tagspace

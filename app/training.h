@@ -53,11 +53,18 @@ struct TrainingState {
 // How the batches of a training are made.
 [[nodiscard]] BatchLoader::Options loader_options(const Experiment& experiment, std::uint32_t threads);
 
+// What a training leaves in its run folder.
+enum class Checkpoints {
+  all,
+  // Only the tables that a later phase begins from, for a training of which the figures alone are asked.
+  between_phases
+};
+
 class Training {
  public:
   // `stop_asked` is polled between steps.
   Training(const Experiment& experiment, const PreparedData& data, const RunFolder& run, Reporter& reporter,
-           std::function<bool()> stop_asked);
+           std::function<bool()> stop_asked, Checkpoints checkpoints = Checkpoints::all);
 
   // Goes on from last.safetensors, if training came so far as to write one. Error if it belongs to other
   // posts. Says so where it was written on another kind of device.
@@ -65,6 +72,8 @@ class Training {
 
   // Trains to the end: true; or until stop_asked, with last.safetensors written: false.
   bool run();
+  // Whether this is the phase whose best epoch is the model.
+  [[nodiscard]] bool in_last_phase() const { return state_.phase + 1 == phases_.size(); }
 
   [[nodiscard]] const TrainingState& state() const { return state_; }
 
@@ -90,6 +99,7 @@ class Training {
   const RunFolder& run_;
   Reporter& reporter_;
   std::function<bool()> stop_asked_;
+  Checkpoints checkpoints_;
   std::uint32_t threads_;
   std::vector<Phase> phases_;
   Model model_;

@@ -14,4 +14,10 @@ class Error : public std::runtime_error {
   explicit Error(const std::string& message) : std::runtime_error(message) {}
 };
 
+// A training whose numbers are not finite any more: its settings are to blame, and another may do.
+class Diverged : public Error {
+ public:
+  using Error::Error;
+};
+
 }  // namespace tagspace

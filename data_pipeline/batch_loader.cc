@@ -11,8 +11,8 @@
 #include <thread>
 #include <utility>
 
-#include "data_pipeline/corpus.h"
 #include "base/random.h"
+#include "data_pipeline/corpus.h"
 
 namespace tagspace {
 namespace {
@@ -26,11 +26,9 @@ constexpr std::uint64_t kBlocksHeld = 16;
 constexpr std::uint64_t kSmallCorpusBytes = std::uint64_t{32} << 20U;
 constexpr std::size_t kWindowsHeld = 3;  // the last, the present, the next
 
-// The posts of a window, copied out of the corpus, and the order they are given out in.
-struct Window {
-  PackedBatch posts;
-  std::vector<std::uint32_t> order;
-};
+// The posts of a window, copied out of the corpus, in the order that they are given out in: a batch is then a
+// piece of it, and costs the threads that wait for it next to nothing.
+using Window = PackedBatch;
 
 }  // namespace
 
@@ -40,8 +38,8 @@ struct BatchLoader::Implementation {
         options(o),
         blocks((from.posts() + kBlockPosts - 1) / kBlockPosts),
         batches((from.posts() + o.batch_size - 1) / std::max(o.batch_size, 1U)) {
-    if (o.batch_size == 0 || o.workers == 0 || o.prefetch == 0) {
-      throw std::logic_error("BatchLoader: batch_size, workers and prefetch must be positive");
+    if (o.batch_size == 0 || o.prefetch == 0) {
+      throw std::logic_error("BatchLoader: batch_size and prefetch must be positive");
     }
   }
   ~Implementation() { stop(); }
@@ -84,6 +82,7 @@ struct BatchLoader::Implementation {
 
   bool next(PackedBatch& batch) {
     if (!started) throw std::logic_error("BatchLoader::next() before start()");
+    if (options.workers == 0) return make_next(batch);
     std::unique_lock lock(mutex);
     if (next_to_give == batches) return false;
     const auto answered = [&] { return error || ready.contains(next_to_give); };
@@ -101,6 +100,16 @@ struct BatchLoader::Implementation {
     lock.unlock();
     // A worker that is woken for each batch interrupts the step each time; so it is for some at once.
     if (low) changed.notify_all();
+    return true;
+  }
+
+  // Without workers, in the caller's time.
+  bool make_next(PackedBatch& batch) {
+    if (next_to_give == batches) return false;
+    const auto begin = std::chrono::steady_clock::now();
+    make_batch(next_to_give, batch);
+    ++next_to_give;
+    waited += std::chrono::steady_clock::now() - begin;
     return true;
   }
 
@@ -156,7 +165,8 @@ struct BatchLoader::Implementation {
       const std::uint64_t last = std::min(end, window_begin(number + 1));
       if (last <= place) continue;  // after the short block, windows begin a little earlier
       const std::shared_ptr<const Window> window = window_for(number);
-      for (; place < last; ++place) append_post(batch, window->posts, window->order[place - first]);
+      append_posts(batch, *window, place - first, last - first);
+      place = last;
     }
   }
 
@@ -172,14 +182,17 @@ struct BatchLoader::Implementation {
     batch.hashtag_offsets.reserve(posts + 1);
   }
 
-  static void append_post(PackedBatch& batch, const PackedBatch& from, std::uint32_t post) {
-    const auto tokens = from.tokens.begin();
-    const auto hashtags = from.hashtags.begin();
-    batch.tokens.insert(batch.tokens.end(), tokens + from.token_offsets[post],
-                        tokens + from.token_offsets[post + 1]);
-    batch.hashtags.insert(batch.hashtags.end(), hashtags + from.hashtag_offsets[post],
-                          hashtags + from.hashtag_offsets[post + 1]);
-    batch.end_post();
+  // Posts [begin, end) of `from`.
+  static void append_posts(PackedBatch& batch, const PackedBatch& from, std::size_t begin, std::size_t end) {
+    const auto append = [&](std::vector<std::uint32_t>& to, std::vector<std::uint32_t>& to_offsets,
+                            const std::vector<std::uint32_t>& values,
+                            const std::vector<std::uint32_t>& offsets) {
+      const auto moved = static_cast<std::uint32_t>(to.size()) - offsets[begin];  // modulo 2^32
+      to.insert(to.end(), values.begin() + offsets[begin], values.begin() + offsets[end]);
+      for (std::size_t post = begin; post < end; ++post) to_offsets.push_back(offsets[post + 1] + moved);
+    };
+    append(batch.tokens, batch.token_offsets, from.tokens, from.token_offsets);
+    append(batch.hashtags, batch.hashtag_offsets, from.hashtags, from.hashtag_offsets);
   }
 
   // The window, and the next one is read meanwhile: a window takes far longer than the batches made ahead
@@ -191,7 +204,9 @@ struct BatchLoader::Implementation {
       const std::scoped_lock lock(window_mutex);
       for (const std::uint64_t each : {number, number + 1}) {
         if (each * kWindowBlocks >= blocks || windows.contains(each)) continue;
-        windows.emplace(each, std::async(std::launch::async, [this, each] {
+        // Deferred: in the time of whoever wants it first.
+        const auto when = options.workers > 0 ? std::launch::async : std::launch::deferred;
+        windows.emplace(each, std::async(when, [this, each] {
                                 return std::make_shared<const Window>(read_window(each));
                               }).share());
       }
@@ -206,21 +221,25 @@ struct BatchLoader::Implementation {
   }
 
   Window read_window(std::uint64_t number) {
-    Window window;
+    Window in_order;
     const std::uint64_t first = number * kWindowBlocks;
     const std::uint64_t last = std::min(first + kWindowBlocks, blocks);
-    reserve(window.posts, (last - first) * kBlockPosts);
+    reserve(in_order, (last - first) * kBlockPosts);
     for (std::uint64_t place = first; place < last; ++place) {
       const std::uint64_t begin = block_order[place] * kBlockPosts;
       const std::uint64_t end = std::min(begin + kBlockPosts, corpus.posts());
-      for (std::uint64_t post = begin; post < end; ++post) corpus.append_to(window.posts, post);
+      for (std::uint64_t post = begin; post < end; ++post) corpus.append_to(in_order, post);
       if ((place + 1) % kBlocksHeld == 0) release_pages();
     }
     release_pages();
-    window.order.resize(window.posts.posts());
-    std::iota(window.order.begin(), window.order.end(), 0U);
-    if (options.shuffle) Random(options.seed, epoch, number + 1).shuffle(std::span(window.order));
-    return window;
+    if (!options.shuffle) return in_order;
+    std::vector<std::uint32_t> order(in_order.posts());
+    std::iota(order.begin(), order.end(), 0U);
+    Random(options.seed, epoch, number + 1).shuffle(std::span(order));
+    Window shuffled;
+    reserve(shuffled, in_order.posts());
+    for (const std::uint32_t post : order) append_posts(shuffled, in_order, post, post + 1);
+    return shuffled;
   }
 
   const Corpus& corpus;
@@ -270,14 +289,16 @@ double BatchLoader::seconds_waited() const { return implementation_->waited.coun
 std::uint64_t loader_memory(const Corpus& corpus, const BatchLoader::Options& options) {
   const std::uint64_t posts = corpus.posts();
   if (posts == 0) return 0;
-  const std::uint64_t held = std::min(posts, kWindowsHeld * kWindowBlocks * kBlockPosts);
+  // And one more while it is shuffled.
+  constexpr std::uint64_t kWindowPosts = kWindowBlocks * kBlockPosts;
+  const std::uint64_t held = std::min(posts, kWindowsHeld * kWindowPosts) + std::min(posts, kWindowPosts);
   // One batch more with each worker, and one with the step.
   const std::uint64_t made = (options.prefetch + options.workers + 1) * std::uint64_t{options.batch_size};
-  // Without the header, 4 bytes an id and 16 a post: here two offsets of 4, and 4 for a window's order.
+  // Without the header, 4 bytes an id and 16 a post: here two offsets of 4.
   const double ids_per_post = static_cast<double>(corpus.bytes() - 16 * posts) / static_cast<double>(posts);
   const std::uint64_t mapped = corpus.bytes() > kSmallCorpusBytes ? 0 : corpus.bytes();
   return mapped +
-         static_cast<std::uint64_t>(static_cast<double>(held + std::min(made, posts)) * (ids_per_post + 12));
+         static_cast<std::uint64_t>(static_cast<double>(held + std::min(made, posts)) * (ids_per_post + 8));
 }
 
 }  // namespace tagspace

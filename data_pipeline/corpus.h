@@ -148,8 +148,8 @@ class BatchLoader {
   struct Options {
     std::uint32_t batch_size = 512;
     std::uint64_t seed = 1;
-    bool shuffle = true;  // false: the corpus' order
-    std::uint32_t workers = 1;
+    bool shuffle = true;         // false: the corpus' order
+    std::uint32_t workers = 1;   // threads that make batches; 0: the caller of next() does
     std::uint32_t prefetch = 8;  // batches made ahead, at most
   };
   BatchLoader(const Corpus& corpus, const Options& options);
@@ -167,7 +167,8 @@ class BatchLoader {
   void start(std::uint64_t epoch, std::uint64_t first_batch = 0);
   // The next batch; false at the end of the epoch. An error in a worker is thrown here.
   bool next(PackedBatch& batch);
-  // How long next() had to wait since start() because the batch asked for was not made yet.
+  // How long next() had to wait since start() because the batch asked for was not made yet; without workers,
+  // how long it made batches itself.
   [[nodiscard]] double seconds_waited() const;
 
  private:

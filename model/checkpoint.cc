@@ -38,9 +38,9 @@ void write_checkpoint(const std::filesystem::path& path, std::span<const NamedAr
   for (const auto& array : arrays) {
     const std::span values(array.data, array.integers != nullptr ? 0 : array.size());
     if (!std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); })) {
-      throw Error("'" + path.string() + "' is not written: '" + array.name +
-                  "' has values that are not finite numbers; lower optimizer.learning_rate or set "
-                  "optimizer.max_norm");
+      throw Diverged("'" + path.string() + "' is not written: '" + array.name +
+                     "' has values that are not finite numbers; lower optimizer.learning_rate or set "
+                     "optimizer.max_norm");
     }
     const auto bytes = bytes_of(array);
     checksum.update(bytes);

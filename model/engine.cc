@@ -56,8 +56,9 @@ void throw_as_error() {
 }
 
 void fail_of_divergence(const char* when, std::uint64_t step) {
-  throw Error(std::string("the loss is not a finite number any more (") + when + " " + std::to_string(step) +
-              "): training has diverged; lower optimizer.learning_rate or set optimizer.max_norm");
+  throw Diverged(std::string("the loss is not a finite number any more (") + when + " " +
+                 std::to_string(step) +
+                 "): training has diverged; lower optimizer.learning_rate or set optimizer.max_norm");
 }
 
 }  // namespace tagspace

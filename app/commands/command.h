@@ -21,6 +21,7 @@ struct Command {
 };
 
 [[nodiscard]] Command add_train(CLI::App& program);
+[[nodiscard]] Command add_tune(CLI::App& program);
 [[nodiscard]] Command add_predict(CLI::App& program);
 [[nodiscard]] Command add_evaluate(CLI::App& program);
 [[nodiscard]] Command add_recommend(CLI::App& program);

@@ -1,5 +1,3 @@
-#include <algorithm>
-#include <cmath>
 #include <fmt/format.h>
 #include <memory>
 #include <optional>
@@ -12,107 +10,20 @@
 #include "app/lexical_training.h"
 #include "app/libtorch_program.h"
 #include "app/memory.h"
+#include "app/output.h"
 #include "app/progress.h"
 #include "app/run_folder.h"
 #include "app/stop_signal.h"
 #include "app/trained_model.h"
 #include "app/training.h"
+#include "app/training_device.h"
 #include "app/version.h"
 #include "base/error.h"
 #include "base/files.h"
 #include "data_pipeline/parallel.h"
-#include "model/gpu_memory.h"
 
 namespace tagspace {
 namespace {
-
-// The device to train on; Error if the experiment asks for what it cannot do.
-Device choose_device(const Experiment& experiment) {
-  Device device;
-  try {
-    device = find_device(experiment.training.device);
-  } catch (const Error& error) {
-    throw Error("training.device: " + std::string(error.what()));
-  }
-  const auto needs_gpu = [&](const char* key, const char* value, const char* allowed) {
-    throw Error(fmt::format(
-        "{} is \"{}\", which only a GPU can do, and training.device is \"{}\"{}; allowed is "
-        "\"{}\"",
-        key, value, experiment.training.device,
-        experiment.training.device == "auto" ? ", which found no GPU that can be used" : "", allowed));
-  };
-  if (!device.cuda && experiment.model.row_updates == RowUpdateMode::hogwild) {
-    needs_gpu("training.row_updates", "hogwild", "deterministic");
-  }
-  if (!device.cuda && experiment.model.table_format == TableFormat::bfloat16) {
-    needs_gpu("training.table_format", "bfloat16", "float32");
-  }
-  if (device.cuda && experiment.model.negatives == NegativesType::exact) {
-    throw Error(
-        fmt::format("loss.negatives is \"exact\", which only the CPU can do, and training.device is \"{}\"; "
-                    "allowed is \"auto\", \"shared\" or \"sampled\"",
-                    experiment.training.device));
-  }
-  const bool is_scored =
-      experiment.model.loss == LossType::softmax || experiment.model.loss == LossType::starspace;
-  if (is_scored && experiment.model.all_positives) {
-    throw Error(
-        fmt::format("loss.all_positives is true and loss.type \"{}\", which takes one positive a post; "
-                    "allowed is \"warp\", \"hinge\" or \"bpr\"",
-                    to_string(experiment.model.loss)));
-  }
-  if (experiment.model.loss == LossType::starspace && experiment.model.negative_samples == 0) {
-    throw Error("loss.negative_samples is 0 and loss.type \"starspace\", which needs at least 1");
-  }
-  if (experiment.model.negatives == NegativesType::shared && experiment.model.max_tries > kMostSharedTries) {
-    throw Error(
-        fmt::format("loss.max_tries is {} and loss.negatives \"shared\", which allows at most {}; "
-                    "a larger number is allowed with \"auto\" and \"sampled\"",
-                    experiment.model.max_tries, kMostSharedTries));
-  }
-  return device;
-}
-
-std::string gibibytes(std::uint64_t bytes) {
-  return fmt::format("{:.1f} GiB", static_cast<double>(bytes) / (1 << 30));
-}
-
-// Says what training takes of the GPU's memory; Error if there is not enough.
-void check_memory(const ModelConfig& config, const PreparedData& data, std::uint32_t batch_size,
-                  std::uint32_t longest_post, Reporter& reporter) {
-  const DeviceProperties gpu = properties_of(config.device);
-  const double tokens_per_post = static_cast<double>(data.train->tokens()) /
-                                 static_cast<double>(std::max<std::uint64_t>(1, data.train->posts()));
-  const auto tokens = static_cast<std::uint64_t>(std::ceil(tokens_per_post * batch_size));
-  const GpuMemory needed = estimate_gpu_memory(config, batch_size, tokens, longest_post);
-  const std::uint64_t most = largest_batch(config, tokens_per_post, longest_post, gpu.free_bytes);
-  const std::string of_model_and_batch =
-      fmt::format("{} for the model and {} for batches of {} posts", gibibytes(needed.parameters),
-                  gibibytes(needed.workspace), format_count(batch_size));
-  const std::string where = fmt::format("{} ({}) has {} free of {}", to_string(config.device), gpu.name,
-                                        gibibytes(gpu.free_bytes), gibibytes(gpu.total_bytes));
-  if (needed.parameters + needed.workspace > gpu.free_bytes) {
-    throw Error(fmt::format("training does not fit: {}, and it takes about {}; {}", where, of_model_and_batch,
-                            most > 0
-                                ? "batches of up to " + format_count(most) + " posts would fit"
-                                : "training.table_format \"bfloat16\", fewer words or hashtags, or a smaller "
-                                  "encoder.dim make the model smaller"));
-  }
-  reporter.line(fmt::format("{}; training takes about {}; batches of up to {} posts would fit", where,
-                            of_model_and_batch, format_count(most)));
-}
-
-// The word for the shell, quoted where it must be.
-std::string shell_word(const std::string& text) {
-  if (!text.empty() &&
-      text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+:,@%=") ==
-          std::string::npos) {
-    return text;
-  }
-  std::string quoted = "'";
-  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return quoted + "'";
-}
 
 // The prepared data must be what the run's tokenizer and hashtag table came from.
 void check_same_tables(const RunFolder& run, const PreparedData& data) {

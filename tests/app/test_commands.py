@@ -65,7 +65,7 @@ def state_of(path):
     for text in read_safetensors(path)[2].values():
         with contextlib.suppress(ValueError):
             state = json.loads(text)
-            if isinstance(state, dict) and ("as_bag" in state or "phase_epochs" in state):
+            if isinstance(state, dict) and ("valid" in state or "phase_epochs" in state):
                 return state
     raise AssertionError(f"{path} holds no state")
 
@@ -416,7 +416,7 @@ class Using(Workplace):
 
     def test_help_and_wrong_usage(self):
         self.assertTrue(self.succeed("--version").stdout.startswith(b"tagspace "))
-        for command in ("train", "predict", "evaluate", "recommend", "embed", "neighbors", "export", "schema"):
+        for command in ("train", "tune", "predict", "evaluate", "recommend", "embed", "neighbors", "export", "schema"):
             self.assertIn(b"tagspace " + command.encode(), self.succeed(command, "--help").stdout)
         for arguments in ([], ["fly"], ["predict"], ["predict", "runs/bag", "--top", "0"], ["predict", "runs/bag", "--top", "x"],
                           ["predict", "runs/bag", "--what"], ["train"], ["train", "--resume"], ["export", "runs/bag"],
@@ -430,7 +430,7 @@ class Using(Workplace):
     def test_an_unknown_command_is_named(self):
         done = self.run_program("pedict")
         self.assertEqual(done.returncode, 2)
-        self.assertIn("no command is called 'pedict'; did you mean predict?; there are train, predict,", done.stderr.decode())
+        self.assertIn("no command is called 'pedict'; did you mean predict?; there are train, tune, predict,", done.stderr.decode())
 
     def test_schema_is_printed(self):
         self.assertEqual(json.loads(self.succeed("schema").stdout)["type"], "object")
@@ -631,7 +631,7 @@ class Programs(Workplace):
             self.assertNotIn(name, libraries)
 
     def test_what_works_without_the_other_program(self):
-        for arguments in (["--help"], ["--version"], ["train", "--help"], ["schema"], ["evaluate", "runs/good"],
+        for arguments in (["--help"], ["--version"], ["train", "--help"], ["tune", "--help"], ["schema"], ["evaluate", "runs/good"],
                           ["neighbors", "runs/good", "#tag1"], ["export", "runs/good", "--output", "vectors-alone"]):
             with self.subTest(arguments=arguments):
                 done = self.run_alone(*arguments)
@@ -645,7 +645,7 @@ class Programs(Workplace):
         self.assertIn("loss.margn: unknown key; did you mean loss.margin?", done.stderr.decode())
 
     def test_what_does_not_says_what_is_missing(self):
-        for arguments in (["train", "good.json", "--output", "runs/never"], ["predict", "runs/good", "--device", "auto"],
+        for arguments in (["train", "good.json", "--output", "runs/never"], ["tune", "good.json", "--minutes", "1"], ["predict", "runs/good", "--device", "auto"],
                           ["evaluate", "runs/good", "--device", "cuda"], ["embed", "runs/good", "--device", "cuda:0"]):
             with self.subTest(arguments=arguments):
                 beside, installed = self.missing(*arguments)
@@ -805,6 +805,291 @@ class Training(Workplace):
         self.assertEqual((config["training"]["epochs"], config["loss"]["margin"]), (1, 0.25))
 
 
+class Lexical(Workplace):
+    """The model of words beside the embedding."""
+
+    lexical = {"type": "linear", "epochs": 60, "learning_rate": 0.05}
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        training = {"epochs": 2, "early_stopping": {"patience": 0}}
+        cls.config("words", lexical=cls.lexical, training=training)
+        cls.log = cls.succeed("train", "words.json").stderr.decode()
+        cls.succeed("train", cls.config("vectors", training=training))
+
+    def lexical_file(self, run):
+        return self.folder / "runs" / run / "lexical.safetensors"
+
+    def figures(self, run):
+        return json.loads(self.succeed("evaluate", f"runs/{run}", "--posts", "valid.txt", "--json", "-").stdout)
+
+    def test_what_was_validated_is_what_evaluates(self):
+        mixed, vectors = self.figures("words"), self.figures("vectors")
+        state = state_of(self.lexical_file("words"))
+        for name in ("precision_at_1", "recall_at_10", "mrr"):
+            self.assertAlmostEqual(mixed[name], state["valid"][name], delta=1e-6)
+        worth = [figures["precision_at_1"] + figures["recall_at_10"] for figures in (mixed, vectors)]
+        self.assertGreaterEqual(worth[0], worth[1])
+        self.assertIn("% embedding and", self.log)
+
+    def test_predictions_are_ranked_by_the_same_scores(self):
+        lines = self.succeed("predict", "runs/words", "--posts", "valid.txt", "--json", "--top", "5").stdout.decode().splitlines()
+        posts = (self.folder / "valid.txt").read_text().splitlines()
+        self.assertEqual(len(lines), len(posts))
+        first = [json.loads(line)["hashtags"][0]["hashtag"] for line in lines]
+        right = sum(f"#{tag}" in post.split() for tag, post in zip(first, posts))
+        self.assertAlmostEqual(right / len(posts), self.figures("words")["precision_at_1"], delta=0.01)
+        for line in lines:
+            scores = [answer["score"] for answer in json.loads(line)["hashtags"]]
+            self.assertEqual(scores, sorted(scores, reverse=True))
+
+    def test_it_says_which_words_spoke(self):
+        post = (self.folder / "valid.txt").read_text().splitlines()[0]
+        words = {word for word in post.split() if not word.startswith("#")}
+        done = self.succeed("predict", "runs/words", "--json", "--reasons", "3", "--top", "2", stdin=post.encode())
+        answers = json.loads(done.stdout)["hashtags"]
+        self.assertTrue(answers[0]["because"])
+        for reason in answers[0]["because"]:
+            self.assertGreater(reason["score"], 0)
+            text = reason["text"].removesuffix("...")
+            self.assertTrue(all(any(word.startswith(part) for word in words) for part in text.split()), reason)
+        self.fail_with("predict", "runs/vectors", "--json", "--reasons", "3", message=r'lexical\.type is "none"')
+        self.assertEqual(self.run_program("predict", "runs/words", "--reasons", "3").returncode, 2)
+
+    def test_threads_change_nothing(self):
+        self.succeed("train", "words.json", "--threads", "1", "--output", "runs/one-thread")
+        self.assertEqual(self.lexical_file("words").read_bytes(), self.lexical_file("one-thread").read_bytes())
+
+    def test_stopped_it_begins_again(self):
+        with subprocess.Popen([PROGRAM, "train", "words.json", "--output", "runs/stopped"], cwd=self.folder,
+                              stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as program:
+            text = ""
+            while line := program.stderr.readline().decode():
+                text += line
+                if "lexical epoch 1/" in line:
+                    program.send_signal(signal.SIGINT)
+            status = program.wait(120)
+        self.assertEqual(status, 130, text)
+        self.assertIn("begin it again with: tagspace train --resume --output runs/stopped", text)
+        self.assertFalse(self.lexical_file("stopped").exists())
+        self.assert_nothing_half_written()
+        self.fail_with("predict", "runs/stopped", message=r"has no lexical\.safetensors yet.*train --resume --output runs/stopped")
+        self.succeed("train", "--resume", "--output", "runs/stopped")
+        self.assertEqual(self.lexical_file("words").read_bytes(), self.lexical_file("stopped").read_bytes())
+
+    def test_a_damaged_file_is_an_error(self):
+        shutil.copytree(self.folder / "runs/words", self.folder / "runs/damaged")
+        path = self.lexical_file("damaged")
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) // 2])
+        self.fail_with("evaluate", "runs/damaged", message=r"damaged/lexical\.safetensors' is not a whole checkpoint")
+
+
+class Tuning(Workplace):
+    """The search for better settings. Time decides nothing here: there is more of it than --trials can use."""
+
+    posts = (1500, 200, 200)
+    TRIAL = re.compile(r"trial (\d+): (.*?): (?:(\w+) ([\d.]+) after (\d+) epochs|.*), [\d:.]+(?: s)?(.*)")
+
+    def setUp(self):
+        self.before = self.files()
+
+    def files(self):
+        return {path.name for path in self.folder.iterdir()}
+
+    def tune(self, config, *arguments, trials, new):
+        """Tunes; the files that are new must be `new`. Returns the trials' lines, as matches, and all that was said."""
+        done = self.succeed("tune", config, "--minutes", 60, "--trials", trials, *arguments)
+        self.assertEqual(done.stdout, b"")
+        text = done.stderr.decode()
+        self.assert_only_new(new)
+        return self.trials(text), text
+
+    def trials(self, text):
+        return [match for line in text.splitlines() if (match := self.TRIAL.search(line))]
+
+    def assert_only_new(self, names):
+        """The runs of the trials are gone; the tokenized posts are kept as training keeps them."""
+        self.assertEqual(self.files() - self.before - {"runs"}, set(names))
+        self.assertEqual([path.name for path in self.folder.glob("runs/*")], ["cache"] if (self.folder / "runs").exists() else [])
+        self.assert_nothing_half_written()
+
+    def settings(self, document, prefix=""):
+        """A config's values by their paths."""
+        values = {}
+        for key, value in document.items():
+            if isinstance(value, dict):
+                values.update(self.settings(value, prefix + key + "."))
+            else:
+                values[prefix + key] = value
+        return values
+
+    def test_the_best_trial_is_written_and_trains(self):
+        config = self.config("plain", optimizer={"learning_rate": 0.002}, training={"epochs": 6, "early_stopping": {"metric": "mrr"}},
+                             lexical={"type": "linear", "epochs": 3})
+        trials, text = self.tune(config, trials=8, new={"plain.json", "plain-tuned.json"})
+        self.assertEqual([int(trial[1]) for trial in trials], list(range(1, 9)))
+        self.assertEqual(trials[0][2], "as given")
+        self.assertEqual({trial[3] for trial in trials}, {"mrr"})
+        values = [float(trial[4]) for trial in trials]
+        # A rate this low is easily beaten.
+        self.assertGreater(max(values), values[0])
+        bests = [trial[1] for trial in trials if "(best so far)" in trial[6]]
+        self.assertEqual(bests, [trial[1] for i, trial in enumerate(trials) if values[i] > max([-1, *values[:i]])])
+        self.assertNotIn("lexical", "".join(text.splitlines()[2:]))
+
+        # What the file says is what was said of the trial, and nothing else has changed.
+        tuned = json.loads((self.folder / "plain-tuned.json").read_text())
+        said = re.search(r"done: 8 trials in .*; the best is trial (\d+), (.*): mrr ([\d.]+), against ([\d.]+) with", text)
+        self.assertIn("train it with: tagspace train plain-tuned.json", text)
+        best = trials[int(said[1]) - 1]
+        self.assertEqual((best[2], best[4], trials[0][4]), said.groups()[1:])
+        self.assertGreaterEqual(float(said[3]), float(said[4]))
+        self.succeed("train", "plain.json", "--output", "given")
+        self.succeed("train", "plain-tuned.json", "--output", "tuned")
+        given = json.loads((self.folder / "given/config.json").read_text())
+        changed = {f"{path} {json.dumps(value)}" for path, value in self.settings(tuned).items()
+                   if path.partition(".")[0] != "data" and value != self.settings(given)[path]}
+        self.assertEqual(changed, {'name "plain-tuned"', *best[2].split(", ")})
+        self.assertEqual(tuned["data"]["train"], "train.txt")
+        self.assertEqual(tuned["lexical"]["type"], "linear")
+        # ... and training with it gives the very figures that were promised.
+        for run, value in (("given", said[4]), ("tuned", said[3])):
+            epochs = [json.loads(line) for line in (self.folder / run / "metrics.jsonl").read_text().splitlines()]
+            self.assertEqual(f"{max(epoch['valid']['mrr'] for epoch in epochs):.4f}", value)
+            shutil.rmtree(self.folder / run)
+
+    def test_the_winner_is_trained_with_other_seeds(self):
+        config = self.config("seeds", optimizer={"learning_rate": 0.002})
+        trials, text = self.tune(config, "--set", "seed=5", "--output", "seeds-out.json", trials=6, new={"seeds.json", "seeds-out.json"})
+        values = {int(trial[1]): float(trial[4]) for trial in trials}
+        again = re.findall(r"trial (\d+) with seed (\d+): recall_at_10 ([\d.]+)", text)
+        finalists = {int(trial) for trial, _, _ in again}
+        best_two = sorted(values, key=lambda trial: (-values[trial], trial))[:2]
+        self.assertEqual(finalists, {*best_two, 1})
+        self.assertEqual(sorted((int(trial), int(seed)) for trial, seed, _ in again),
+                         sorted((trial, seed) for trial in finalists for seed in (6, 7)))
+        for trial in finalists:
+            values[trial] = [values[trial], *(float(value) for number, _, value in again if int(number) == trial)]
+        said = int(re.search(r"the best is trial (\d+)", text)[1])
+        self.assertAlmostEqual(sum(values[said]), max(sum(values[trial]) for trial in finalists), delta=4e-4)
+        self.assertEqual(json.loads((self.folder / "seeds-out.json").read_text())["seed"], 5)
+
+    def test_the_seed_decides_and_threads_do_not(self):
+        config = self.config("again", training={"epochs": 2})
+        texts = []
+        for number, arguments in enumerate((["--threads", 1], ["--threads", 2], ["--set", "seed=2"])):
+            self.before = self.files()
+            trials, text = self.tune(config, *arguments, "--output", f"again-{number}.json", trials=4, new={f"again-{number}.json"})
+            texts.append([trial.group(1, 2, 4, 5, 6) for trial in trials]
+                         + re.findall(r"trial \d+ with seed .* epochs|mean .*|the best is .*", text))
+        self.assertEqual(texts[0], texts[1])
+        # The second trial's settings depend on no result.
+        self.assertNotEqual(texts[0][1][1], texts[2][1][1])
+
+    def test_a_convolution_and_the_length_of_vectors(self):
+        config = self.config("conv", encoder={"type": "cnn", "filters": 16}, training={"bag_epochs": 2, "epochs": 2},
+                             optimizer={"learning_rate": 0.03})
+        trials, _ = self.tune(config, "--dims", "8,24", trials=10, new={"conv.json", "conv-tuned.json"})
+        tried = {words.split(" ")[0]: set() for trial in trials[1:] for words in trial[2].split(", ")}
+        for trial in trials[1:]:
+            for words in trial[2].split(", "):
+                tried[words.split(" ")[0]].add(words.split(" ")[1])
+        self.assertLessEqual({"encoder.dropout", "optimizer.encoder_learning_rate", "encoder.dim"}, set(tried))
+        self.assertLessEqual(tried["encoder.dim"], {"8", "24"})
+        self.succeed("train", "conv-tuned.json", "--output", "conv-run")
+        shutil.rmtree(self.folder / "conv-run")
+
+    def test_what_is_clearly_worse_ends_early(self):
+        # All epochs, always: what does not end early has 40.
+        config = self.config("long", training={"epochs": 40, "early_stopping": {"patience": 0}})
+        trials, _ = self.tune(config, trials=10, new={"long.json", "long-tuned.json"})
+        worse = ["clearly worse" in trial[6] for trial in trials]
+        self.assertEqual([int(trial[5]) < 40 for trial in trials], worse)
+        self.assertTrue(any(worse))
+        self.assertFalse(worse[0])
+
+    def test_a_trial_that_diverges_is_told_of_and_passed_by(self):
+        # With a rate a few times higher it does not end well.
+        config = self.config("wild", optimizer={"type": "sgd", "learning_rate": 4}, encoder={"initial_scale": 1},
+                             loss={"margin": 1000, "rank_weight": "linear"}, training={"epochs": 6})
+        _, text = self.tune(config, trials=40, new={"wild.json", "wild-tuned.json"})
+        self.assertIn("done: 40 trials", text)
+        self.assertRegex(text, r"trial \d+: .* not (a )?finite")
+
+    def stop_when(self, pattern, *arguments):
+        with subprocess.Popen([PROGRAM, "tune", *arguments], cwd=self.folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as program:
+            text = ""
+            while line := program.stderr.readline().decode():
+                text += line
+                if re.search(pattern, line):
+                    program.send_signal(signal.SIGINT)
+                    break
+            text += program.stderr.read().decode()
+            return program.wait(120), text
+
+    def test_stopped_it_keeps_the_best_so_far(self):
+        config = self.config("stopped", optimizer={"learning_rate": 0.002})
+        status, text = self.stop_when("trial 5:", config, "--minutes", "60")
+        self.assertEqual(status, 130, text)
+        self.assert_only_new({"stopped.json", "stopped-tuned.json"})
+        trials = self.trials(text)
+        self.assertGreaterEqual(len(trials), 5)
+        said = re.search(r"stopped: (\d+) trials in .*; the best is trial (\d+), (.*): recall_at_10 ([\d.]+)", text)
+        self.assertEqual(int(said[1]), len(trials))
+        self.assertEqual(float(said[4]), max(float(trial[4]) for trial in trials if trial[4]))
+        tuned = self.settings(json.loads((self.folder / "stopped-tuned.json").read_text()))
+        for words in said[3].split(", "):
+            path, value = words.split(" ")
+            self.assertEqual(tuned[path], json.loads(value))
+
+    def test_stopped_before_there_is_anything(self):
+        config = self.config("early", training={"epochs": 1, "batch_size": 1}, encoder={"type": "cnn", "filters": 4000})
+        status, text = self.stop_when("searching settings", config, "--minutes", "60")
+        self.assertEqual(status, 130, text)
+        self.assertIn("nothing was written", text)
+        self.assert_only_new({"early.json"})
+
+    def test_the_time_is_up(self):
+        """Within the first trial, however fast the machine: what it has come to is kept, or that there is nothing is said."""
+        config = self.config("time", training={"epochs": 1000000, "early_stopping": {"patience": 0}})
+        done = self.run_program("tune", config, "--minutes", "0.02")
+        text = done.stderr.decode()
+        if done.returncode == 0:
+            self.assertIn("done: 1 trial in", text)
+            self.assertIn("the time was up", text)
+            self.assert_only_new({"time.json", "time-tuned.json"})
+        else:
+            self.assertIn("tagspace: error: the time was up before the first trial had anything to keep", text)
+            self.assert_only_new({"time.json"})
+
+    def test_wrong_usage(self):
+        config = self.config("usage")
+        for arguments in ([], ["--minutes", "0"], ["--minutes", "-3"], ["--minutes", "nan"], ["--minutes", "soon"], ["--minutes", ""],
+                          ["--minutes", "1", "--trials", "0"], ["--minutes", "1", "--dims", "0"], ["--minutes", "1", "--dims", "8,x"]):
+            with self.subTest(arguments=arguments):
+                done = self.run_program("tune", config, *arguments)
+                self.assertEqual(done.returncode, 2, done.stderr)
+                self.assertEqual(done.stdout, b"")
+                self.assertIn(arguments[-2] if arguments else "--minutes", done.stderr.decode())
+        self.assertEqual(self.run_program("tune", "--minutes", "1").returncode, 2)
+        self.fail_with("tune", config, "--minutes", 1, "--set", "loss.margn=1", message="did you mean loss.margin")
+        self.fail_with("tune", config, "--minutes", 1, "--set", "data.train=none.txt", message="none.txt", alone=False)
+        self.assert_only_new({"usage.json"})
+
+    def test_an_output_that_is_there_is_not_touched(self):
+        config = self.config("there", training={"epochs": 1})
+        output = self.folder / "there-tuned.json"
+        output.write_text("mine")
+        self.fail_with("tune", config, "--minutes", 60, "--trials", 1, message=r"'there-tuned\.json' already; .*--overwrite")
+        self.assertEqual(output.read_text(), "mine")
+        self.tune(config, "--overwrite", trials=1, new={"there.json", "there-tuned.json"})
+        self.assertEqual(json.loads(output.read_text())["name"], "there-tuned")
+        self.fail_with("tune", config, "--minutes", 60, "--output", "runs", message="'runs' is a folder")
+        self.fail_with("tune", config, "--minutes", 60, "--output", "nowhere/x.json", message="'nowhere/.*No such file")
+
+
 class Resuming(Workplace):
     """A training that was stopped goes on as if it had not been."""
 
@@ -827,7 +1112,7 @@ class Resuming(Workplace):
     def test_stopped_again_and_again_it_ends_with_the_same_model(self):
         self.config("whole", encoder={"type": "cnn", "filters": 32, "dropout": 0.2, "word_dropout": 0.1},
                     optimizer={"schedule": "linear", "max_norm": 1, "encoder_learning_rate": 0.01},
-                    training={"bag_epochs": 3, "epochs": 4, "batch_size": 16, "early_stopping": {"patience": 2}})
+                    training={"bag_epochs": 3, "epochs": 8, "batch_size": 16, "early_stopping": {"patience": 0}})
         self.succeed("train", "whole.json")
         run = self.folder / "runs/parts"
         rng = random.Random(1)
@@ -837,7 +1122,7 @@ class Resuming(Workplace):
         for attempt in range(60):
             number = (signal.SIGINT, signal.SIGTERM)[attempt % 2]
             status, text = self.stop_after("parts", arguments, r"tokenized .*valid|reused|epoch \d|resumed after|checkpoint yet",
-                                           number, rng.uniform(0.0, 0.5))
+                                           number, rng.uniform(0.0, 0.15))
             if status == 0 or "done: " in text:
                 break  # too late for the signal
             self.assertEqual(status, 128 + number, text)

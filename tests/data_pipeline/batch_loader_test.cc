@@ -98,7 +98,7 @@ TEST_F(BatchLoaderTest, TheOrderDependsOnSeedAndEpochAlone) {
   const Corpus data = corpus(200001);
   BatchLoader one(data, {.batch_size = 512, .seed = 5, .workers = 1, .prefetch = 1});
   const Order expected = epoch(one, 7);
-  for (const std::uint32_t workers : {1U, 2U, 3U, 7U}) {
+  for (const std::uint32_t workers : {0U, 1U, 2U, 3U, 7U}) {
     for (const std::uint32_t prefetch : {1U, 4U, 64U}) {
       BatchLoader loader(data, {.batch_size = 512, .seed = 5, .workers = workers, .prefetch = prefetch});
       EXPECT_TRUE(epoch(loader, 7) == expected) << workers << " workers, " << prefetch << " ahead";

@@ -1,0 +1,20 @@
+// The device that an experiment is trained on, and whether it can do what is asked of it.
+#pragma once
+
+#include <cstdint>
+
+#include "app/experiment.h"
+#include "app/progress.h"
+#include "data_pipeline/corpus.h"
+#include "model/model.h"
+
+namespace tagspace {
+
+// The device to train on; Error if the experiment asks for what it cannot do.
+[[nodiscard]] Device choose_device(const Experiment& experiment);
+
+// Says what training takes of the GPU's memory; Error if there is not enough.
+void check_memory(const ModelConfig& config, const PreparedData& data, std::uint32_t batch_size,
+                  std::uint32_t longest_post, Reporter& reporter);
+
+}  // namespace tagspace
