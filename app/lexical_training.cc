@@ -33,10 +33,10 @@ class Validation {
   // Calls body(post, of_embedding, of_words) for all posts, in pieces that are each shared out to the
   // threads, and after each piece after(count).
   template <typename Body, typename After>
-  void for_posts(const LexicalArrays& lexical, const LexicalWeights& weights, const Body& body,
-                 const After& after) {
+  void for_posts(const LexicalArrays& lexical, const Body& body, const After& after) {
     const std::size_t hashtags = data_.hashtags.size();
     const LexicalVocabulary vocabulary = lexical.vocabulary();
+    const LexicalWeights weights = lexical.by_feature();
     const auto table = embedding_.model.hashtag_vectors();
     const std::size_t dim = embedding_.model.dim();
     std::vector<float> of_embedding(kPostsAtATime * hashtags);
@@ -51,13 +51,9 @@ class Validation {
       kernels::products({vectors.data(), count, dim}, {table.data(), hashtags, dim}, nullptr,
                         of_embedding.data(), *embedding_.context);
       embedding_.context->pool.run(count, [&](std::size_t i, std::size_t) {
-        std::vector<std::uint64_t> post_keys;
-        std::vector<LexicalFeature> vector;
-        keys_.of_post(data_.valid->tokens(first + i), post_keys);
-        vocabulary.vector_of(post_keys, vector);
         const Scores words(of_words.data() + i * hashtags, hashtags);
         std::fill(words.begin(), words.end(), 0.0F);
-        weights.add_scores(vector, 1, words);
+        weights.add_scores(lexical_vector(keys_, vocabulary, data_.valid->tokens(first + i)), 1, words);
         body(first + i, Scores(of_embedding.data() + i * hashtags, hashtags), words);
       });
       after(count);
@@ -127,7 +123,7 @@ bool train_lexical(const Experiment& experiment, const PreparedData& data, const
     std::vector<RankingMetrics> of_posts(data.valid->posts());
     RankingMetrics sum;
     validation.for_posts(
-        trainer.arrays(), trainer.weights(),
+        trainer.arrays(),
         [&](std::uint64_t post, Scores /*of_embedding*/, Scores of_words) {
           of_posts[post] = metrics_of(of_words, data.valid->hashtags(post));
         },
@@ -146,13 +142,12 @@ bool train_lexical(const Experiment& experiment, const PreparedData& data, const
   }
 
   // The mixture: shares of two scores, each in units of its own spread.
-  const LexicalWeights weights{best_arrays.offsets, best_arrays.hashtags, best_arrays.weights};
   const std::uint64_t valid_posts = data.valid->posts();
   double embedding_spread = 0;
   double lexical_spread = 0;
   std::vector<std::pair<double, double>> spreads(valid_posts);
   validation.for_posts(
-      best_arrays, weights,
+      best_arrays,
       [&](std::uint64_t post, Scores of_embedding, Scores of_words) {
         spreads[post] = {spread(of_embedding), spread(of_words)};
       },
@@ -171,7 +166,7 @@ bool train_lexical(const Experiment& experiment, const PreparedData& data, const
   std::vector<RankingMetrics> sums(kShares + 1);
   std::vector<std::vector<RankingMetrics>> of_posts(kPostsAtATime, sums);
   validation.for_posts(
-      best_arrays, weights,
+      best_arrays,
       [&](std::uint64_t post, Scores of_embedding, Scores of_words) {
         std::vector<float> mixed(of_embedding.size());
         for (int share = 0; share <= kShares; ++share) {

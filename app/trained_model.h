@@ -59,7 +59,6 @@ struct TrainedModel {
 // and that is asked for; posts are encoded on `device`. Errors name the file that is missing or damaged, or
 // say why the device cannot be used.
 [[nodiscard]] TrainedModel load_trained_model(const std::filesystem::path& run, std::uint32_t threads,
-                                              const std::string& device,
-                                              TrainedModel::Parts parts = TrainedModel::Parts::all);
+                                              const std::string& device, TrainedModel::Parts parts);
 
 }  // namespace tagspace

@@ -43,9 +43,7 @@ Device choose_device(const Experiment& experiment) {
                     "allowed is \"auto\", \"shared\" or \"sampled\"",
                     experiment.training.device));
   }
-  const bool is_scored =
-      experiment.model.loss == LossType::softmax || experiment.model.loss == LossType::starspace;
-  if (is_scored && experiment.model.all_positives) {
+  if (is_scored(experiment.model.loss) && experiment.model.all_positives) {
     throw Error(
         fmt::format("loss.all_positives is true and loss.type \"{}\", which takes one positive a post; "
                     "allowed is \"warp\", \"hinge\" or \"bpr\"",

@@ -36,9 +36,9 @@ CpuMemory estimate_cpu_memory(const ModelConfig& config, const StepSize& size) {
     // The pool of draws, with their rows.
     values += std::uint64_t{kernels::pool_size(posts, config.max_tries)} * (dim + 2);
   }
-  if (config.loss == LossType::softmax || config.loss == LossType::starspace) {
+  if (is_scored(config.loss)) {
     // Coefficients and scores of all negatives, and their rows with gradients and places in the table.
-    const std::uint64_t negatives = config.negative_samples > 0 ? config.negative_samples : config.hashtags;
+    const std::uint64_t negatives = scored_negatives(config);
     values += posts * negatives + (posts + negatives) * (2 * dim + 11);
   }
   values += 11 * contributions;  // rows to selves, grouped rows, the sort's own memory

@@ -40,11 +40,6 @@ class Engine {
 
 // What both kinds of engine share.
 
-// Whether the loss is of scored_loss.h, not of kernels/warp.h.
-[[nodiscard]] inline bool is_scored(LossType loss) {
-  return loss == LossType::softmax || loss == LossType::starspace;
-}
-
 // The search for violators that config's loss asks for, and the weights that it reads: w(N) for N = 1 .. the
 // most tries. `weights` are on the engine's device; `pairs` of the step.
 [[nodiscard]] std::vector<float> loss_weights(const ModelConfig& config);

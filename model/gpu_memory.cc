@@ -29,10 +29,10 @@ GpuMemory estimate_gpu_memory(const ModelConfig& config, std::uint64_t posts, st
   std::uint64_t values =
       kGpuBatches * (tokens + 4 * posts);          // batches on their way, about two hashtags a post
   values += tokens + 6 * posts + 2 * posts * dim;  // words; positives to scales; vectors and gradients
-  if (config.loss == LossType::softmax || config.loss == LossType::starspace) {
+  if (is_scored(config.loss)) {
     // Coefficients, scores and what comes of them; the negatives' rows, with gradients and places in the
     // table.
-    const std::uint64_t negatives = config.negative_samples > 0 ? config.negative_samples : config.hashtags;
+    const std::uint64_t negatives = scored_negatives(config);
     values += 4 * posts * negatives + (posts + negatives) * (3 * dim + 12);
   }
   values += 8 * contributions + 2 * posts;  // rows to order, selves; the sort's own memory

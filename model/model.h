@@ -66,6 +66,15 @@ struct ModelConfig {
   std::uint32_t threads = 1;  // of the CPU; changes the speed of a step, never its result
 };
 
+// Whether the loss is of scored_loss.h, not of kernels/warp.h; and how many negatives such a loss has in a
+// step.
+[[nodiscard]] inline bool is_scored(LossType loss) {
+  return loss == LossType::softmax || loss == LossType::starspace;
+}
+[[nodiscard]] inline std::uint32_t scored_negatives(const ModelConfig& config) {
+  return config.negative_samples > 0 ? config.negative_samples : config.hashtags;
+}
+
 // Sums over the posts of one step or of many.
 struct StepStatistics {
   std::uint64_t posts = 0;

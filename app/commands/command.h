@@ -4,10 +4,13 @@
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <functional>
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "app/trained_model.h"
+#include "data_pipeline/posts.h"
 
 namespace tagspace {
 
@@ -40,7 +43,23 @@ struct RunOptions {
   // For commands that encode posts.
   void add_device_to(CLI::App& command);
   // See load_trained_model.
-  [[nodiscard]] TrainedModel load() const;
+  [[nodiscard]] TrainedModel load(TrainedModel::Parts parts) const;
 };
+
+// Where commands that measure write their figures.
+struct FiguresOption {
+  std::filesystem::path json;  // a file, too; or -: standard output, instead of the table
+
+  void add_to(CLI::App& command);
+  // `posts`: the file that was measured.
+  void write(const nlohmann::ordered_json& figures, const std::string& table,
+             const std::filesystem::path& posts) const;
+};
+
+// A line on standard error if lines of the file were repaired.
+void note_repaired_lines(const PostReader& reader, const std::filesystem::path& posts);
+
+// The option --threads of commands that train.
+void add_training_threads(CLI::App& command, std::optional<std::uint32_t>& threads);
 
 }  // namespace tagspace

@@ -1,15 +1,11 @@
-#include <cstdio>
-#include <fmt/format.h>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "app/commands/command.h"
 #include "app/evaluation.h"
-#include "app/output.h"
 #include "app/trained_model.h"
 #include "base/error.h"
-#include "base/files.h"
 #include "data_pipeline/post_batcher.h"
 #include "model/inference/ranking.h"
 
@@ -19,11 +15,11 @@ namespace {
 struct Arguments {
   RunOptions run;
   std::filesystem::path posts;
-  std::filesystem::path json;
+  FiguresOption figures;
 };
 
 int evaluate(const Arguments& arguments) {
-  TrainedModel trained = arguments.run.load();
+  TrainedModel trained = arguments.run.load(TrainedModel::Parts::all);
   const Experiment& experiment = trained.run.experiment();
   std::filesystem::path posts = arguments.posts;
   if (posts.empty()) posts = experiment.data.test.empty() ? experiment.data.valid : experiment.data.test;
@@ -49,22 +45,8 @@ int evaluate(const Arguments& arguments) {
     throw Error("no post of '" + posts.string() +
                 "' has a hashtag of the run's table, so there is nothing to evaluate");
   }
-  const std::uint64_t repaired = reader.report().repaired_lines;
-  if (repaired > 0) {
-    std::fprintf(stderr, "tagspace: note: %s lines of '%s' were not valid UTF-8 and were repaired\n",
-                 std::to_string(repaired).c_str(), posts.c_str());
-  }
-
-  const std::string json = evaluation.to_json().dump(2) + "\n";
-  Output output;
-  if (arguments.json == "-") {
-    output.write(json);
-  } else {
-    if (!arguments.json.empty()) write_file(arguments.json, json);
-    output.write(fmt::format("'{}': ", posts.string()));
-    output.write(evaluation.to_table(experiment.name));
-  }
-  output.flush();
+  note_repaired_lines(reader, posts);
+  arguments.figures.write(evaluation.to_json(), evaluation.to_table(experiment.name), posts);
   return kSuccess;
 }
 
@@ -79,9 +61,7 @@ Command add_evaluate(CLI::App& program) {
   app->add_option("--posts", arguments->posts,
                   "File of posts (the experiment's data.test, or else data.valid); - is standard input")
       ->option_text("FILE");
-  app->add_option("--json", arguments->json,
-                  "Write the figures to this file, too; -: to standard output, instead of the table")
-      ->option_text("FILE");
+  arguments->figures.add_to(*app);
   app->footer(
       "Over the posts that carry a hashtag of the table, all hashtags taken out of their text; every hashtag "
       "of the table "

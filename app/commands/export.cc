@@ -86,7 +86,7 @@ void write_projector(const NamedTable& table, const std::filesystem::path& folde
 }
 
 int export_tables(const Arguments& arguments) {
-  const TrainedModel trained = arguments.run.load();
+  const TrainedModel trained = arguments.run.load(TrainedModel::Parts::embedding);
   const std::size_t dim = trained.model.dim();
   create_folder(arguments.output);
   const auto write = arguments.format == "word2vec" ? write_word2vec : write_projector;

@@ -67,7 +67,7 @@ std::vector<float> words_as_posts(TrainedModel& trained) {
 }
 
 int neighbors(const Arguments& arguments) {
-  TrainedModel trained = arguments.run.load();
+  TrainedModel trained = arguments.run.load(TrainedModel::Parts::embedding);
   const std::size_t dim = trained.model.dim();
   const bool query_is_hashtag = arguments.query.starts_with('#');
   const bool of_hashtags = arguments.of == "hashtags";

@@ -65,7 +65,7 @@ std::string as_json(std::span<const Ranked> ranked, const HashtagVocabulary& has
 }
 
 int predict(const Arguments& arguments) {
-  TrainedModel trained = arguments.run.load();
+  TrainedModel trained = arguments.run.load(TrainedModel::Parts::all);
   if (arguments.reasons > 0 && !trained.lexical) {
     throw Error("--reasons asks which words speak for a hashtag, which the run '" +
                 trained.run.path().string() + "' cannot tell: its lexical.type is \"none\"");

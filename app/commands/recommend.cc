@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cstdio>
 #include <fmt/format.h>
 #include <limits>
 #include <memory>
@@ -11,11 +10,9 @@
 #include <vector>
 
 #include "app/commands/command.h"
-#include "app/output.h"
 #include "app/progress.h"
 #include "app/trained_model.h"
 #include "base/error.h"
-#include "base/files.h"
 #include "data_pipeline/post_batcher.h"
 #include "model/inference/recommendation.h"
 
@@ -29,7 +26,7 @@ constexpr std::size_t kEncodedAtOnce = 4096;
 struct Arguments {
   RunOptions run;
   std::filesystem::path posts;
-  std::filesystem::path json;
+  FiguresOption figures;
   RecommendationConfig config;
 };
 
@@ -74,11 +71,7 @@ FilePosts read_posts(const std::filesystem::path& path, const TrainedModel& trai
       all.token_offsets.push_back(all.tokens.size());
     }
   }
-  const std::uint64_t repaired = reader.report().repaired_lines;
-  if (repaired > 0) {
-    std::fprintf(stderr, "tagspace: note: %s lines of '%s' were not valid UTF-8 and were repaired\n",
-                 std::to_string(repaired).c_str(), path.c_str());
-  }
+  note_repaired_lines(reader, path);
   return all;
 }
 
@@ -149,8 +142,7 @@ std::string row(const std::string& name, const Figures& figures) {
 
 int recommend(const Arguments& arguments) {
   const RecommendationConfig& config = arguments.config;
-  TrainedModel trained = load_trained_model(arguments.run.run, arguments.run.threads, arguments.run.device,
-                                            TrainedModel::Parts::embedding);
+  TrainedModel trained = arguments.run.load(TrainedModel::Parts::embedding);
   const std::string name = trained.run.experiment().name;
   const UserPosts posts = [&] {
     const FilePosts all = read_posts(arguments.posts, trained);
@@ -194,15 +186,7 @@ int recommend(const Arguments& arguments) {
                  both);
   }
 
-  Output output;
-  if (arguments.json == "-") {
-    output.write(json.dump(2) + "\n");
-  } else {
-    if (!arguments.json.empty()) write_file(arguments.json, json.dump(2) + "\n");
-    output.write(fmt::format("'{}': ", arguments.posts.string()));
-    output.write(table);
-  }
-  output.flush();
+  arguments.figures.write(json, table, arguments.posts);
   return kSuccess;
 }
 
@@ -218,9 +202,7 @@ Command add_recommend(CLI::App& program) {
                   "File of posts, .jsonl with a \"user\" in every line; those of a user oldest first")
       ->required()
       ->option_text("FILE REQUIRED");
-  app->add_option("--json", arguments->json,
-                  "Write the figures to this file, too; -: to standard output, instead of the table")
-      ->option_text("FILE");
+  arguments->figures.add_to(*app);
   CLI::Option* words =
       app->add_flag("--bag-of-words", arguments->config.bag_of_words,
                     "Also rank by the posts' words alone (tf-idf), and by the sum of both scores");

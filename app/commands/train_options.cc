@@ -20,9 +20,7 @@ Command add_train(CLI::App& program) {
                             ->option_text("RUN");
   app->add_flag("--resume", arguments->resume,
                 "Go on with the training of the run folder, where it was stopped");
-  app->add_option("--threads", arguments->threads, "Short for --set training.threads=N")
-      ->check(CLI::Range(0, 1024))
-      ->option_text("N");
+  add_training_threads(*app, arguments->threads);
   app->footer(
       "Ctrl-C stops after the current step, keeps a checkpoint and prints the command that goes on from it; "
       "the exit status is "

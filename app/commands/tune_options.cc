@@ -37,9 +37,7 @@ Command add_tune(CLI::App& program) {
       ->check(CLI::Range(1, 8192))
       ->option_text("N,...")
       ->allow_extra_args(false);
-  app->add_option("--threads", arguments->threads, "Short for --set training.threads=N")
-      ->check(CLI::Range(0, 1024))
-      ->option_text("N");
+  add_training_threads(*app, arguments->threads);
   app->footer(
       "The first trial trains with the settings as given. Each of the others changes some of them at random: "
       "learning rates, dropout, the longest vectors, the margin, the scale of the first vectors, the batch "

@@ -123,4 +123,13 @@ void LexicalVocabulary::vector_of(std::vector<std::uint64_t>& of_post,
   for (LexicalFeature& feature : vector) feature.value *= inverse;
 }
 
+std::vector<LexicalFeature> lexical_vector(const LexicalKeys& keys, const LexicalVocabulary& vocabulary,
+                                           std::span<const std::uint32_t> tokens) {
+  std::vector<std::uint64_t> of_post;
+  std::vector<LexicalFeature> vector;
+  keys.of_post(tokens, of_post);
+  vocabulary.vector_of(of_post, vector);
+  return vector;
+}
+
 }  // namespace tagspace

@@ -63,4 +63,9 @@ struct LexicalVocabulary {
   void vector_of(std::vector<std::uint64_t>& keys, std::vector<LexicalFeature>& vector) const;
 };
 
+// The vector of a post with these tokens.
+[[nodiscard]] std::vector<LexicalFeature> lexical_vector(const LexicalKeys& keys,
+                                                         const LexicalVocabulary& vocabulary,
+                                                         std::span<const std::uint32_t> tokens);
+
 }  // namespace tagspace

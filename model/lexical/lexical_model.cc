@@ -68,22 +68,14 @@ LexicalModel::LexicalModel(const std::filesystem::path& path, std::vector<std::s
 }
 
 void LexicalModel::mix_into(std::span<const std::uint32_t> tokens, std::span<float> scores) const {
-  std::vector<std::uint64_t> keys;
-  std::vector<LexicalFeature> vector;
-  keys_.of_post(tokens, keys);
-  vocabulary_.vector_of(keys, vector);
   for (float& score : scores) score *= mixture_.embedding;
-  weights_.add_scores(vector, mixture_.lexical, scores);
+  weights_.add_scores(lexical_vector(keys_, vocabulary_, tokens), mixture_.lexical, scores);
 }
 
 std::vector<LexicalModel::Reason> LexicalModel::reasons(std::span<const std::uint32_t> tokens,
                                                         std::uint32_t hashtag, std::size_t most) const {
-  std::vector<std::uint64_t> keys;
-  std::vector<LexicalFeature> vector;
-  keys_.of_post(tokens, keys);
-  vocabulary_.vector_of(keys, vector);
   std::vector<Reason> found;
-  for (const LexicalFeature& feature : vector) {
+  for (const LexicalFeature& feature : lexical_vector(keys_, vocabulary_, tokens)) {
     const auto begin = weights_.hashtags.begin() + weights_.offsets[feature.number];
     const auto end = weights_.hashtags.begin() + weights_.offsets[feature.number + 1];
     const auto at = std::lower_bound(begin, end, hashtag);

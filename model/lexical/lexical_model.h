@@ -24,6 +24,16 @@ struct ScoreMixture {
   float lexical = 0;
 };
 
+// The weights by feature, as LexicalArrays has them.
+struct LexicalWeights {
+  std::span<const std::uint32_t> offsets;
+  std::span<const std::uint32_t> hashtags;
+  std::span<const float> weights;
+
+  // scores[h] += factor * (s(post, h) + 1) for all hashtags.
+  void add_scores(std::span<const LexicalFeature> vector, float factor, std::span<float> scores) const;
+};
+
 // A model in memory; the order of things in the file, too.
 struct LexicalArrays {
   std::vector<std::uint64_t> keys;     // [features] ascending
@@ -34,16 +44,7 @@ struct LexicalArrays {
   std::vector<float> weights;           // [weights]
 
   [[nodiscard]] LexicalVocabulary vocabulary() const { return {keys, feature_weights}; }
-};
-
-// The weights by feature; see LexicalArrays.
-struct LexicalWeights {
-  std::span<const std::uint32_t> offsets;
-  std::span<const std::uint32_t> hashtags;
-  std::span<const float> weights;
-
-  // scores[h] += factor * (s(post, h) + 1) for all hashtags.
-  void add_scores(std::span<const LexicalFeature> vector, float factor, std::span<float> scores) const;
+  [[nodiscard]] LexicalWeights by_feature() const { return {offsets, hashtags, weights}; }
 };
 
 // Whole or not at all.

@@ -216,12 +216,10 @@ double LexicalTrainer::step(std::span<const std::uint64_t> posts) {
 
 // The post's vector, and the loss with its derivatives.
 void LexicalTrainer::score(std::uint64_t post, std::size_t place) {
-  std::vector<std::uint64_t> keys;
-  keys_.of_post(posts_.tokens(post), keys);
-  arrays_.vocabulary().vector_of(keys, vectors_[place]);
+  vectors_[place] = lexical_vector(keys_, arrays_.vocabulary(), posts_.tokens(post));
   const std::span<float> scores(slopes_.data() + place * hashtags_, hashtags_);
   std::fill(scores.begin(), scores.end(), 0.0F);
-  weights().add_scores(vectors_[place], 1, scores);
+  arrays_.by_feature().add_scores(vectors_[place], 1, scores);
   // The sums without the -1 that all scores begin with.
   double loss = 0;
   std::vector<float> missing;  // of its hashtags

@@ -42,9 +42,6 @@ class LexicalTrainer {
   double train_epoch(std::uint64_t epoch, const std::function<bool()>& stop_asked);
 
   [[nodiscard]] const LexicalArrays& arrays() const { return arrays_; }
-  [[nodiscard]] LexicalWeights weights() const {
-    return {arrays_.offsets, arrays_.hashtags, arrays_.weights};
-  }
 
   static constexpr std::size_t kPostsAtOnce = 32;
 

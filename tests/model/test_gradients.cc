@@ -109,8 +109,6 @@ struct Choice {
   std::vector<std::int64_t> negatives;                         // of all pairs, with a loss of scores
 };
 
-bool is_scored(LossType loss) { return loss == LossType::softmax || loss == LossType::starspace; }
-
 std::vector<float> weights_of(const ModelConfig& config) {
   if (config.loss != LossType::warp) return {1};
   return kernels::rank_weights(static_cast<kernels::RankWeight>(config.rank_weight), config.hashtags,
@@ -139,7 +137,7 @@ Choice choose(const ModelConfig& config, const Parameters& p, const PackedBatch&
   choice.violator.assign(pairs, kernels::kNoViolator);
   choice.tries.resize(pairs);
   if (is_scored(config.loss)) {
-    const std::uint32_t count = config.negative_samples > 0 ? config.negative_samples : config.hashtags;
+    const std::uint32_t count = scored_negatives(config);
     for (std::uint32_t i = 0; i < count; ++i) {
       const auto words = kernels::random_words(config.seed, kernels::RandomStream::negatives, step, 0, i / 2);
       choice.negatives.push_back(
