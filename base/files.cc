@@ -155,7 +155,8 @@ void create_folder(const std::filesystem::path& path) {
 FolderLock::FolderLock(const std::filesystem::path& folder)
     : descriptor_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
   if (descriptor_ < 0) fail("open", folder);
-  if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+  exclusive_ = ::flock(descriptor_, LOCK_EX | LOCK_NB) == 0;
+  if (exclusive_ || errno != EWOULDBLOCK) return;
   ::close(descriptor_);
   throw Error("'" + folder.string() + "' is in use: another tagspace is writing to it");
 }

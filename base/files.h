@@ -62,8 +62,12 @@ class FolderLock {
   FolderLock(FolderLock&&) = delete;
   FolderLock& operator=(FolderLock&&) = delete;
 
+  // False on a file system that knows no locks.
+  [[nodiscard]] bool is_exclusive() const { return exclusive_; }
+
  private:
   int descriptor_;
+  bool exclusive_ = false;
 };
 
 // A file mapped into memory, read-only. Pages are loaded when touched.

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <sys/stat.h>
@@ -77,13 +78,21 @@ class Stopwatch {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-// Removes a folder unless it was kept.
+// A folder under construction, "<name>.<process id>.partial", locked as long as its process lives. Removed
+// unless it was kept.
 class PartialFolder {
  public:
-  explicit PartialFolder(fs::path path) : path_(std::move(path)) {
+  explicit PartialFolder(const fs::path& name)
+      : path_(name.string() + "." + std::to_string(::getpid()) + kExtension) {
     std::error_code ignored;
     fs::remove_all(path_, ignored);
-    create_folder(path_);
+    // Locked before it bears the name under which remove_abandoned() would find it.
+    const fs::path unlocked = path_.string() + ".new";
+    create_folder(unlocked);
+    lock_.emplace(unlocked);
+    std::error_code error;
+    fs::rename(unlocked, path_, error);
+    if (error) throw Error("cannot create the folder " + quoted(path_) + ": " + error.message());
   }
   ~PartialFolder() {
     std::error_code ignored;
@@ -93,6 +102,22 @@ class PartialFolder {
   PartialFolder& operator=(const PartialFolder&) = delete;
   PartialFolder(PartialFolder&&) = delete;
   PartialFolder& operator=(PartialFolder&&) = delete;
+
+  // Removes the folders that killed processes left in `parent`.
+  static void remove_abandoned(const fs::path& parent) {
+    std::error_code ignored;
+    std::vector<fs::path> found;
+    for (const auto& entry : fs::directory_iterator(parent, ignored)) {
+      if (entry.path().extension() == kExtension) found.push_back(entry.path());
+    }
+    for (const fs::path& folder : found) {
+      try {
+        if (const FolderLock lock(folder); lock.is_exclusive()) fs::remove_all(folder, ignored);
+      } catch (const Error&) {
+        continue;  // its process lives, or it is gone
+      }
+    }
+  }
 
   [[nodiscard]] const fs::path& path() const { return path_; }
 
@@ -108,7 +133,10 @@ class PartialFolder {
   }
 
  private:
+  static constexpr const char* kExtension = ".partial";
+
   fs::path path_;
+  std::optional<FolderLock> lock_;
 };
 
 // The place in the table of each number of `all`, or kNone.
@@ -135,6 +163,7 @@ class Preparation {
     checksum.update(made_from.dump());
     key_ = checksum.value();
     const fs::path folder = data_.cache / checksum.hex();
+    PartialFolder::remove_abandoned(data_.cache);
     if (fs::exists(folder)) {
       try {
         PreparedData found = load(folder);
@@ -148,7 +177,7 @@ class Preparation {
       }
     }
     create_folder(data_.cache);
-    PartialFolder partial(folder.string() + "." + std::to_string(::getpid()) + ".partial");
+    PartialFolder partial(folder);
     make(partial.path(), made_from);
     if (describe() != made_from) throw Error("the posts were changed while they were read: start again");
     partial.keep_as(folder);

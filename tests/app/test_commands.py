@@ -1164,6 +1164,8 @@ class Resuming(Workplace):
             program.send_signal(signal.SIGINT)
             self.assertIn(program.wait(60), (130, -signal.SIGINT))
             program.stderr.read()
+        self.succeed("train", "twice.json", "--output", "runs/after-twice", "--set", "training.epochs=1", "--set", "encoder.filters=8")
+        self.assert_nothing_half_written()  # what was under construction in the cache is removed by the next
 
     def test_more_epochs_may_be_asked_for(self):
         self.config("short", training={"epochs": 1, "batch_size": 64, "early_stopping": {"patience": 0}})

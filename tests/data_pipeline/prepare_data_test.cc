@@ -346,6 +346,38 @@ TEST_F(PrepareDataTest, LeavesNothingWhenInterrupted) {
   }
 }
 
+TEST_F(PrepareDataTest, RemovesWhatAKilledProcessLeft) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    int left = 3;
+    (void)prepare_data(
+        data_, tokenizer_, 1, [](const std::string&) {},
+        [&] {
+          if (left-- == 0) ::_exit(7);
+          return false;
+        });
+    ::_exit(0);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_EQ(WEXITSTATUS(status), 7);
+  const auto partial = [&] {
+    std::vector<std::filesystem::path> found;
+    for (const auto& entry : std::filesystem::directory_iterator(data_.cache)) {
+      if (entry.path().extension() == ".partial") found.push_back(entry.path());
+    }
+    return found;
+  };
+  ASSERT_EQ(partial().size(), 1U);
+  const std::filesystem::path living = data_.cache / "0.1.partial";
+  create_folder(living);
+  const FolderLock held(living);
+  (void)prepare();
+  EXPECT_EQ(partial(), std::vector<std::filesystem::path>{living});
+  (void)prepare();  // from the cache
+  EXPECT_EQ(partial(), std::vector<std::filesystem::path>{living});
+}
+
 TEST_F(PrepareDataTest, AnUnwritableCacheIsAnError) {
   data_.cache = folder_.file("cache-file", "x");
   EXPECT_TRUE(contains(error(), "cache-file")) << error();
