@@ -61,6 +61,11 @@ struct Names<ScoreType> {
                                    Named<ScoreType>{ScoreType::cosine, "cosine"}};
 };
 template <>
+struct Names<PoolingType> {
+  static constexpr std::array kAll{Named<PoolingType>{PoolingType::mean, "mean"},
+                                   Named<PoolingType>{PoolingType::sqrtn, "sqrtn"}};
+};
+template <>
 struct Names<NegativesType> {
   static constexpr std::array kAll{Named<NegativesType>{NegativesType::automatic, "auto"},
                                    Named<NegativesType>{NegativesType::sampled, "sampled"},
@@ -261,6 +266,7 @@ Option operator|(Option option, Pattern pattern) {
 
 std::vector<Option> make_options() {
   constexpr OnlyWith kCnnOnly{"encoder.type", "cnn"};
+  constexpr OnlyWith kBagOnly{"encoder.type", "bag"};
   std::vector<Option> all;
   // clang-format off
   all.push_back(option("name", TAGSPACE_FIELD(name),
@@ -308,7 +314,7 @@ std::vector<Option> make_options() {
       | Range{1, 32768});
 
   all.push_back(option("encoder.type", TAGSPACE_FIELD(model.encoder),
-      "cnn: convolution, maximum over the post, linear layer (#TagSpace). bag: the mean of the word vectors (WSABIE)."));
+      "cnn: convolution, maximum over the post, linear layer (#TagSpace). bag: the mean of the word vectors (WSABIE), or a sum of more vectors."));
   all.push_back(option("encoder.dim", TAGSPACE_FIELD(model.dim),
       "Length of word, post and hashtag vectors.")
       | Range{1, 8192});
@@ -318,6 +324,18 @@ std::vector<Option> make_options() {
   all.push_back(option("encoder.filters", TAGSPACE_FIELD(model.filters),
       "Filters of the convolution.")
       | Range{1, 65536} | kCnnOnly);
+  all.push_back(option("encoder.pairs", TAGSPACE_FIELD(features.pairs),
+      "Pairs of neighbouring words have vectors of their own, which the bag takes up beside those of the words.")
+      | kBagOnly);
+  all.push_back(option("encoder.beginnings", TAGSPACE_FIELD(features.beginnings),
+      "So have the first 4, 5 and 6 letters of words.")
+      | kBagOnly);
+  all.push_back(option("encoder.min_count", TAGSPACE_FIELD(features_min_count),
+      "Pairs and beginnings that fewer training posts have are left out.")
+      | Range{1, 1e9} | kBagOnly);
+  all.push_back(option("encoder.pooling", TAGSPACE_FIELD(model.pooling),
+      "How the bag's n vectors become one: their mean, or sqrtn: their sum divided by the square root of n.")
+      | kBagOnly);
   all.push_back(option("encoder.initial_scale", TAGSPACE_FIELD(model.initial_scale),
       "Standard deviation of the first word and hashtag vectors.")
       | Above{0, 100});
@@ -765,9 +783,10 @@ std::optional<std::string> first_difference(const Experiment& theirs, const Expe
 }
 
 ModelConfig model_config(const Experiment& experiment, const Tokenizer& tokenizer,
-                         const HashtagVocabulary& hashtags, std::uint32_t threads) {
+                         const std::optional<PostFeatures>& features, const HashtagVocabulary& hashtags,
+                         std::uint32_t threads) {
   ModelConfig config = experiment.model;
-  config.vocab_size = tokenizer.vocab_size();
+  config.vocab_size = features ? features->rows() : tokenizer.vocab_size();
   config.hashtags = hashtags.size();
   config.threads = threads;
   return config;

@@ -16,6 +16,7 @@
 
 #include "data_pipeline/corpus.h"
 #include "data_pipeline/tokenizer.h"
+#include "model/lexical/post_features.h"
 #include "model/model.h"
 
 namespace tagspace {
@@ -31,6 +32,8 @@ struct Experiment {
   // The sections encoder, loss and optimizer, and the seed. vocab_size, hashtags and threads are filled in
   // when the data has been read (model_config()).
   ModelConfig model;
+  PostFeatures::Kinds features;          // of the encoder bag
+  std::uint32_t features_min_count = 2;  // posts that have one, at least
   Schedule schedule = Schedule::constant;
 
   struct Training {
@@ -124,8 +127,10 @@ void make_paths_absolute(Experiment& experiment);
 [[nodiscard]] nlohmann::ordered_json experiment_schema();
 [[nodiscard]] std::string experiment_reference();
 
-// The experiment's model section, completed by what is known once the data has been read.
+// The experiment's model section, completed by what is known once the data has been read. `features` if the
+// experiment has some.
 [[nodiscard]] ModelConfig model_config(const Experiment& experiment, const Tokenizer& tokenizer,
+                                       const std::optional<PostFeatures>& features,
                                        const HashtagVocabulary& hashtags, std::uint32_t threads);
 
 // The words of the file for an enum's value.

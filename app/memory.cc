@@ -42,12 +42,17 @@ std::uint64_t memory_limit(std::uint64_t resident) {
 }
 
 // A batch as the corpus gives them, made of posts from all over it.
-StepSize size_of_steps(const Corpus& corpus, std::uint64_t posts) {
+StepSize size_of_steps(const Corpus& corpus, const std::optional<PostFeatures>& features,
+                       std::uint64_t posts) {
   const std::uint64_t count = std::min(posts, corpus.posts());
   std::vector<std::uint32_t> words;
   for (std::uint64_t i = 0; i < count; ++i) {
     const auto tokens = corpus.tokens(i * corpus.posts() / count);
-    words.insert(words.end(), tokens.begin(), tokens.end());
+    if (features) {
+      features->expand(tokens, words);
+    } else {
+      words.insert(words.end(), tokens.begin(), tokens.end());
+    }
   }
   corpus.release_pages();
   const std::uint64_t tokens = words.size();
@@ -63,12 +68,13 @@ std::string mebibytes(std::uint64_t bytes) {
 }  // namespace
 
 void report_memory(const ModelConfig& config, const Experiment& experiment, const PreparedData& data,
-                   Reporter& reporter) {
+                   const std::optional<PostFeatures>& features, Reporter& reporter) {
   ::malloc_trim(0);  // what reading the posts took and gave back
   const std::uint64_t resident = kernel_figure("/proc/self/status", "VmRSS");
   const std::uint64_t posts = std::max<std::uint64_t>(experiment.training.batch_size, kPostsAtOnce);
-  CpuMemory memory = estimate_cpu_memory(config, size_of_steps(*data.train, posts));
-  const std::uint64_t batches = loader_memory(*data.train, loader_options(experiment, config.threads));
+  CpuMemory memory = estimate_cpu_memory(config, size_of_steps(*data.train, features, posts));
+  const std::uint64_t batches =
+      loader_memory(*data.train, loader_options(experiment, config.threads, features));
   // Validation reads its corpus from start to end. Where the convolution begins, the best tables are read.
   std::uint64_t mapped = data.valid->bytes();
   if (config.encoder == EncoderType::cnn && experiment.training.bag_epochs > 0) {

@@ -14,6 +14,6 @@ namespace tagspace {
 // warns if the machine, or the limit that it sets this process, has less. Counted as the kernel counts it
 // (resident set), pages of mapped files included: those it takes back when memory is short.
 void report_memory(const ModelConfig& config, const Experiment& experiment, const PreparedData& data,
-                   Reporter& reporter);
+                   const std::optional<PostFeatures>& features, Reporter& reporter);
 
 }  // namespace tagspace

@@ -15,6 +15,7 @@ using Json = nlohmann::ordered_json;
 std::filesystem::path config_path(const std::filesystem::path& run) { return run / "config.json"; }
 std::filesystem::path tokenizer_path(const std::filesystem::path& run) { return run / "tokenizer"; }
 std::filesystem::path hashtags_path(const std::filesystem::path& run) { return run / "hashtags.tsv"; }
+std::filesystem::path features_path(const std::filesystem::path& run) { return run / "features.safetensors"; }
 
 void write_config(const std::filesystem::path& run, const Experiment& experiment) {
   Json document = {{"format", RunFolder::kFormat}};
@@ -59,6 +60,7 @@ class Undo {
     std::error_code error;
     std::filesystem::remove_all(tokenizer_path(run_), error);
     std::filesystem::remove(hashtags_path(run_), error);
+    std::filesystem::remove(features_path(run_), error);
     std::filesystem::remove(config_path(run_), error);
     for (const auto& folder : made_) std::filesystem::remove(folder, error);  // only if empty
   }
@@ -106,12 +108,14 @@ void RunFolder::check_free(const std::filesystem::path& path) {
 }
 
 RunFolder RunFolder::create(const std::filesystem::path& path, const Experiment& experiment,
-                            const Tokenizer& tokenizer, const HashtagVocabulary& hashtags) {
+                            const Tokenizer& tokenizer, const std::optional<PostFeatures>& features,
+                            const HashtagVocabulary& hashtags) {
   check_free(path);
   Undo undo(path);
   create_folder(tokenizer_path(path));
   tokenizer.save(tokenizer_path(path));
   hashtags.save(hashtags_path(path));
+  if (features) features->save(features_path(path));
   // Last: a folder with a config is a run.
   write_config(path, experiment);
   undo.keep();
@@ -137,6 +141,12 @@ HashtagVocabulary RunFolder::load_hashtags() const {
     throw Error("'" + hashtags_path(path_).string() + "' is damaged: it holds fewer than two hashtags");
   }
   return hashtags;
+}
+
+std::optional<PostFeatures> RunFolder::load_features(const Tokenizer& tokenizer) const {
+  const PostFeatures::Kinds kinds = experiment_.features;
+  if (!kinds.any()) return std::nullopt;
+  return PostFeatures::load(features_path(path_), token_texts(tokenizer), kinds);
 }
 
 void RunFolder::remove_partial_files() const {

@@ -3,6 +3,7 @@
 //   config.json        the complete experiment, with "format", the version of this layout
 //   tokenizer/         see Tokenizer::save
 //   hashtags.tsv       the hashtag table's names and training counts
+//   features.safetensors  the pairs and beginnings of words that have vectors, where the experiment has some
 //   best.safetensors   the model of the best epoch
 //   lexical.safetensors  the sparse model of words, and how the two are mixed, where the experiment has one
 //   last.safetensors   the model, the optimiser and the training's state after the last epoch, or at Ctrl-C
@@ -35,7 +36,9 @@ class RunFolder {
 
   // Makes a run in a folder that is not there or is empty; what was begun is removed again if that fails.
   [[nodiscard]] static RunFolder create(const std::filesystem::path& path, const Experiment& experiment,
-                                        const Tokenizer& tokenizer, const HashtagVocabulary& hashtags);
+                                        const Tokenizer& tokenizer,
+                                        const std::optional<PostFeatures>& features,
+                                        const HashtagVocabulary& hashtags);
   // Error if create() would refuse.
   static void check_free(const std::filesystem::path& path);
 
@@ -46,6 +49,8 @@ class RunFolder {
 
   [[nodiscard]] std::unique_ptr<Tokenizer> load_tokenizer() const;
   [[nodiscard]] HashtagVocabulary load_hashtags() const;
+  // None if the experiment has none.
+  [[nodiscard]] std::optional<PostFeatures> load_features(const Tokenizer& tokenizer) const;
 
   [[nodiscard]] std::filesystem::path best() const { return path_ / "best.safetensors"; }
   [[nodiscard]] std::filesystem::path lexical() const { return path_ / "lexical.safetensors"; }

@@ -8,13 +8,37 @@
 
 namespace tagspace {
 
-void TrainedModel::encode(const PackedBatch& batch, float* post_vectors) {
+void TrainedModel::encode(const PackedBatch& of_tokens, float* post_vectors) {
+  PackedBatch expanded;
+  if (features) {
+    expanded = of_tokens;
+    features->expand(expanded);
+  }
+  const PackedBatch& batch = features ? expanded : of_tokens;
   if (on_device) {
     on_device(batch, post_vectors);
   } else {
     model.encode(batch, as_bag, post_vectors, *context);
   }
 }
+
+std::vector<float> TrainedModel::words_as_posts() {
+  constexpr std::uint32_t kAtOnce = 4096;
+  const std::uint32_t words = tokenizer->vocab_size();
+  std::vector<float> vectors(words * model.dim());
+  PackedBatch batch;
+  for (std::uint32_t begin = 0; begin < words; begin += kAtOnce) {
+    batch.clear();
+    for (std::uint32_t word = begin; word < std::min(words, begin + kAtOnce); ++word) {
+      batch.tokens.push_back(word);
+      batch.end_post();
+    }
+    encode(batch, vectors.data() + begin * model.dim());
+  }
+  return vectors;
+}
+
+std::vector<float> TrainedModel::word_vectors() { return features ? words_as_posts() : model.word_vectors(); }
 
 template <typename Body>
 void TrainedModel::for_scores(const PackedBatch& batch, std::span<const float> vectors, const Body& body) {
@@ -67,13 +91,6 @@ BatchRanks TrainedModel::rank(const PackedBatch& batch) {
   return result;
 }
 
-std::vector<std::string> token_texts(const Tokenizer& tokenizer) {
-  std::vector<std::string> texts;
-  texts.reserve(tokenizer.vocab_size());
-  for (std::uint32_t id = 0; id < tokenizer.vocab_size(); ++id) texts.push_back(tokenizer.token(id));
-  return texts;
-}
-
 TrainedModel load_trained_model(const std::filesystem::path& run, std::uint32_t threads,
                                 const std::string& device, TrainedModel::Parts parts) {
   RunFolder folder(run);
@@ -84,7 +101,8 @@ TrainedModel load_trained_model(const std::filesystem::path& run, std::uint32_t 
   auto tokenizer = folder.load_tokenizer();
   HashtagVocabulary hashtags = folder.load_hashtags();
   const std::uint32_t all_threads = resolve_threads(threads);
-  const ModelConfig config = model_config(folder.experiment(), *tokenizer, hashtags, all_threads);
+  std::optional<PostFeatures> features = folder.load_features(*tokenizer);
+  const ModelConfig config = model_config(folder.experiment(), *tokenizer, features, hashtags, all_threads);
   InferenceModel model(folder.best(), config);
   const auto state = nlohmann::json::parse(model.state(), nullptr, false);
   if (!state.is_object() || !state.contains("as_bag") || !state["as_bag"].is_boolean()) {
@@ -105,15 +123,11 @@ TrainedModel load_trained_model(const std::filesystem::path& run, std::uint32_t 
     }
     lexical = std::make_unique<LexicalModel>(folder.lexical(), token_texts(*tokenizer), hashtags.size());
   }
-  return {std::move(folder),
-          std::move(tokenizer),
-          std::move(hashtags),
-          std::move(model),
-          as_bag,
-          all_threads,
-          std::make_unique<kernels::CpuContext>(all_threads),
-          std::move(on_device),
-          std::move(lexical)};
+  return {std::move(folder),    std::move(tokenizer),
+          std::move(features),  std::move(hashtags),
+          std::move(model),     as_bag,
+          all_threads,          std::make_unique<kernels::CpuContext>(all_threads),
+          std::move(on_device), std::move(lexical)};
 }
 
 }  // namespace tagspace

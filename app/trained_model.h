@@ -30,6 +30,7 @@ struct TrainedModel {
 
   RunFolder run;
   std::unique_ptr<Tokenizer> tokenizer;
+  std::optional<PostFeatures> features;  // that the encoder takes in beside words
   HashtagVocabulary hashtags;
   InferenceModel model;
   bool as_bag = false;  // the best checkpoint is of the bag epochs of a cnn
@@ -40,6 +41,11 @@ struct TrainedModel {
 
   // Post vectors, [posts, dim]; of length 1 under the cosine score.
   void encode(const PackedBatch& batch, float* post_vectors);
+  // The vectors of posts of one word each, [words, dim].
+  [[nodiscard]] std::vector<float> words_as_posts();
+  // The vectors of words, [words, dim]: what the table has, or, where a word has features too, that of a post
+  // of this word.
+  [[nodiscard]] std::vector<float> word_vectors();
 
   // The min(k, hashtags) best hashtags of each post, best first: [posts, min(k, hashtags)].
   [[nodiscard]] std::vector<Ranked> best_hashtags(const PackedBatch& batch, std::size_t k);
@@ -51,9 +57,6 @@ struct TrainedModel {
   template <typename Body>
   void for_scores(const PackedBatch& batch, std::span<const float> vectors, const Body& body);
 };
-
-// The texts of a vocabulary's tokens, by id.
-[[nodiscard]] std::vector<std::string> token_texts(const Tokenizer& tokenizer);
 
 // Loads the best checkpoint of a run, whatever it was trained on, and its lexical model if it is to have one
 // and that is asked for; posts are encoded on `device`. Errors name the file that is missing or damaged, or

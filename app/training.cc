@@ -131,26 +131,39 @@ TrainingState TrainingState::from_json(const std::string& text, const std::strin
   }
 }
 
-BatchLoader::Options loader_options(const Experiment& experiment, std::uint32_t threads) {
+std::optional<PostFeatures> count_features(const Experiment& experiment, const PreparedData& data) {
+  if (!experiment.features.any()) return std::nullopt;
+  return PostFeatures::count(
+      token_texts(*data.tokenizer), experiment.features,
+      {data.train->posts(), [&](std::uint64_t post) { return data.train->tokens(post); }},
+      experiment.features_min_count);
+}
+
+BatchLoader::Options loader_options(const Experiment& experiment, std::uint32_t threads,
+                                    const std::optional<PostFeatures>& features) {
   return {.batch_size = experiment.training.batch_size,
           .seed = experiment.model.seed,
           .shuffle = true,
           // Who asks for one thread of the CPU is not given two.
           .workers = threads == 1 && !experiment.model.device.cuda ? 0 : 1 + threads / 8,
-          .prefetch = 8};
+          .prefetch = 8,
+          .transform = features ? [&features](PackedBatch& batch) { features->expand(batch); }
+                                : std::function<void(PackedBatch&)>()};
 }
 
-Training::Training(const Experiment& experiment, const PreparedData& data, const RunFolder& run,
-                   Reporter& reporter, std::function<bool()> stop_asked, Checkpoints checkpoints)
+Training::Training(const Experiment& experiment, const PreparedData& data,
+                   const std::optional<PostFeatures>& features, const RunFolder& run, Reporter& reporter,
+                   std::function<bool()> stop_asked, Checkpoints checkpoints)
     : experiment_(experiment),
       data_(data),
+      features_(features),
       run_(run),
       reporter_(reporter),
       stop_asked_(std::move(stop_asked)),
       checkpoints_(checkpoints),
       threads_(resolve_threads(experiment.training.threads)),
-      model_(model_config(experiment, *data.tokenizer, data.hashtags, threads_)),
-      loader_(*data.train, loader_options(experiment, threads_)) {
+      model_(model_config(experiment, *data.tokenizer, features, data.hashtags, threads_)),
+      loader_(*data.train, loader_options(experiment, threads_, features)) {
   const bool bag = experiment.model.encoder == EncoderType::bag;
   if (!bag && experiment.training.bag_epochs > 0)
     phases_.push_back({"bag", true, experiment.training.bag_epochs});
@@ -317,6 +330,7 @@ std::optional<RankingMetrics> Training::validate() {
     if (batch.posts() < kPostsAtOnce && post + 1 < posts) continue;
     if (stop_asked_()) return std::nullopt;
     vectors.resize(batch.posts() * dim);
+    if (features_) features_->expand(batch);
     model_.encode(batch, phase().as_bag, vectors.data());
     const BatchRanks ranks = rank_hashtags(batch, vectors, table, dim, context);
     for (std::size_t i = 0; i < batch.posts(); ++i) sum.add(of_post(batch, ranks.ranks, i));

@@ -51,7 +51,12 @@ struct TrainingState {
 };
 
 // How the batches of a training are made.
-[[nodiscard]] BatchLoader::Options loader_options(const Experiment& experiment, std::uint32_t threads);
+[[nodiscard]] BatchLoader::Options loader_options(const Experiment& experiment, std::uint32_t threads,
+                                                  const std::optional<PostFeatures>& features);
+
+// The features of the training posts that the encoder is to take in; none if the experiment wants none.
+[[nodiscard]] std::optional<PostFeatures> count_features(const Experiment& experiment,
+                                                         const PreparedData& data);
 
 // What a training leaves in its run folder.
 enum class Checkpoints {
@@ -63,7 +68,8 @@ enum class Checkpoints {
 class Training {
  public:
   // `stop_asked` is polled between steps.
-  Training(const Experiment& experiment, const PreparedData& data, const RunFolder& run, Reporter& reporter,
+  Training(const Experiment& experiment, const PreparedData& data,
+           const std::optional<PostFeatures>& features, const RunFolder& run, Reporter& reporter,
            std::function<bool()> stop_asked, Checkpoints checkpoints = Checkpoints::all);
 
   // Goes on from last.safetensors, if training came so far as to write one. Error if it belongs to other
@@ -96,6 +102,7 @@ class Training {
 
   const Experiment& experiment_;
   const PreparedData& data_;
+  const std::optional<PostFeatures>& features_;
   const RunFolder& run_;
   Reporter& reporter_;
   std::function<bool()> stop_asked_;

@@ -61,10 +61,12 @@ Device choose_device(const Experiment& experiment) {
   return device;
 }
 
-void check_memory(const ModelConfig& config, const PreparedData& data, std::uint32_t batch_size,
+void check_memory(const ModelConfig& config, const PreparedData& data,
+                  const std::optional<PostFeatures>& features, std::uint32_t batch_size,
                   std::uint32_t longest_post, Reporter& reporter) {
   const DeviceProperties gpu = properties_of(config.device);
-  const double tokens_per_post = static_cast<double>(data.train->tokens()) /
+  // With pairs and beginnings, at most five rows of the table for each token.
+  const double tokens_per_post = (features ? 5.0 : 1.0) * static_cast<double>(data.train->tokens()) /
                                  static_cast<double>(std::max<std::uint64_t>(1, data.train->posts()));
   const auto tokens = static_cast<std::uint64_t>(std::ceil(tokens_per_post * batch_size));
   const GpuMemory needed = estimate_gpu_memory(config, batch_size, tokens, longest_post);

@@ -14,7 +14,8 @@ namespace tagspace {
 [[nodiscard]] Device choose_device(const Experiment& experiment);
 
 // Says what training takes of the GPU's memory; Error if there is not enough.
-void check_memory(const ModelConfig& config, const PreparedData& data, std::uint32_t batch_size,
+void check_memory(const ModelConfig& config, const PreparedData& data,
+                  const std::optional<PostFeatures>& features, std::uint32_t batch_size,
                   std::uint32_t longest_post, Reporter& reporter);
 
 }  // namespace tagspace

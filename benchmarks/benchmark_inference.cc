@@ -142,7 +142,7 @@ void make_run(const std::filesystem::path& path, std::uint32_t hashtags) {
   std::vector<HashtagVocabulary::Entry> entries;
   for (std::uint32_t i = 0; i < hashtags; ++i) entries.push_back({hashtag(i), 5});
   const RunFolder run =
-      RunFolder::create(path, experiment, *tokenizer, HashtagVocabulary(std::move(entries)));
+      RunFolder::create(path, experiment, *tokenizer, std::nullopt, HashtagVocabulary(std::move(entries)));
   const auto words = normals(std::size_t{kWords} * kDim, 3);
   const auto table = normals(std::size_t{hashtags} * kDim, 4);
   const std::vector<NamedArray> arrays = {{"words", {kWords, kDim}, words.data()},

@@ -168,6 +168,7 @@ struct BatchLoader::Implementation {
       append_posts(batch, *window, place - first, last - first);
       place = last;
     }
+    if (options.transform) options.transform(batch);
   }
 
   // Room for so many posts of the corpus, and a little more, so that arrays seldom move.

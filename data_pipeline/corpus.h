@@ -151,6 +151,7 @@ class BatchLoader {
     bool shuffle = true;         // false: the corpus' order
     std::uint32_t workers = 1;   // threads that make batches; 0: the caller of next() does
     std::uint32_t prefetch = 8;  // batches made ahead, at most
+    std::function<void(PackedBatch&)> transform = nullptr;  // done to each batch by the thread that makes it
   };
   BatchLoader(const Corpus& corpus, const Options& options);
   ~BatchLoader();

@@ -117,4 +117,11 @@ std::unique_ptr<Tokenizer> Tokenizer::train(const TokenizerConfig& config,
                                             : train_sentencepiece_tokenizer(config, next, threads);
 }
 
+std::vector<std::string> token_texts(const Tokenizer& tokenizer) {
+  std::vector<std::string> texts;
+  texts.reserve(tokenizer.vocab_size());
+  for (std::uint32_t id = 0; id < tokenizer.vocab_size(); ++id) texts.push_back(tokenizer.token(id));
+  return texts;
+}
+
 }  // namespace tagspace

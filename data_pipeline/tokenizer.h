@@ -69,4 +69,7 @@ class Tokenizer {
 // or symbol counts once.
 [[nodiscard]] std::vector<std::string_view> split_words(std::string_view text);
 
+// The texts of the vocabulary's tokens, by id.
+[[nodiscard]] std::vector<std::string> token_texts(const Tokenizer& tokenizer);
+
 }  // namespace tagspace

@@ -107,8 +107,8 @@ class CpuEngine final : public Engine {
     float* vectors = room_for(w.post_vectors, posts * dim);
     if (as_bag || !is_cnn()) {
       float* scales = room_for(w.scales, posts);
-      kernels::bag_forward({posts, offsets, words}, values_of(parameters.words), dim, vectors, scales,
-                           w.distinct.grouper, w.distinct.groups, context);
+      kernels::bag_forward({posts, offsets, words, pooling_of(config)}, values_of(parameters.words), dim,
+                           vectors, scales, w.distinct.grouper, w.distinct.groups, context);
       if (!is_cnn() && config.dropout > 0) {
         auto* kept = room_for(w.kept, posts * kernels::bytes_of(dim));
         for_posts(posts, kPostsPerTask, [&](std::int64_t first, std::int64_t count) {

@@ -38,6 +38,7 @@
 
 #include "base/error.h"
 #include "model/gpu_memory.h"
+#include "model/inference/post_encoder.h"
 #include "model/kernels/cuda/encoder.cuh"
 #include "model/kernels/cuda/row_update.cuh"
 #include "model/kernels/cuda/runtime.cuh"
@@ -377,8 +378,8 @@ class GpuEngine final : public Engine {
         training_step == nullptr ? cuda::Dropout{} : feature_dropout(*training_step);
     if (bag) {
       float* const scales = get<float>(scales_buffer_, posts);
-      check(cuda::bag_forward({posts, batch.token_offsets, words}, table_of(parameters_.words), config_.dim,
-                              vectors, scales, stream()));
+      check(cuda::bag_forward({posts, batch.token_offsets, words, pooling_of(config_)},
+                              table_of(parameters_.words), config_.dim, vectors, scales, stream()));
       if (config_.encoder == EncoderType::bag && dropout.limit != 0) {
         check(cuda::drop_values(dropout, batch.posts, config_.dim, vectors, stream()));
       }

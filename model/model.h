@@ -16,6 +16,7 @@
 namespace tagspace {
 
 enum class EncoderType { cnn, bag };
+enum class PoolingType { mean, sqrtn };  // see model/kernels/encoder.h
 enum class LossType { warp, hinge, bpr, starspace, softmax };
 enum class ScoreType { dot, cosine };
 enum class RankWeightType { harmonic, log, linear };
@@ -29,10 +30,12 @@ enum class TableFormat { float32, bfloat16 };
 // experiment file's reader; the model only asserts them.
 struct ModelConfig {
   std::uint64_t seed = 1;
-  std::uint32_t vocab_size = 0;  // rows of the word table
-  std::uint32_t hashtags = 0;    // rows of the hashtag table, at least 2
+  std::uint32_t vocab_size =
+      0;                       // rows of the word table: words, and features of model/lexical/post_features.h
+  std::uint32_t hashtags = 0;  // rows of the hashtag table, at least 2
 
   EncoderType encoder = EncoderType::cnn;
+  PoolingType pooling = PoolingType::mean;  // bag only
   std::uint32_t dim = 64;
   std::uint32_t window = 5;      // cnn only
   std::uint32_t filters = 1000;  // cnn only

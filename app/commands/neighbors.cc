@@ -48,24 +48,6 @@ std::vector<std::uint32_t> find_tokens(const TrainedModel& trained, const std::s
   return tokens;
 }
 
-// The vectors of posts of one word each, [words, dim]: where words lie among the hashtags.
-std::vector<float> words_as_posts(TrainedModel& trained) {
-  constexpr std::uint32_t kAtOnce = 4096;
-  const std::uint32_t words = trained.tokenizer->vocab_size();
-  const std::size_t dim = trained.model.dim();
-  std::vector<float> vectors(words * dim);
-  PackedBatch batch;
-  for (std::uint32_t begin = 0; begin < words; begin += kAtOnce) {
-    batch.clear();
-    for (std::uint32_t word = begin; word < std::min(words, begin + kAtOnce); ++word) {
-      batch.tokens.push_back(word);
-      batch.end_post();
-    }
-    trained.encode(batch, vectors.data() + begin * dim);
-  }
-  return vectors;
-}
-
 int neighbors(const Arguments& arguments) {
   TrainedModel trained = arguments.run.load(TrainedModel::Parts::embedding);
   const std::size_t dim = trained.model.dim();
@@ -79,7 +61,7 @@ int neighbors(const Arguments& arguments) {
   if (query_is_hashtag) {
     const std::uint32_t id = find_hashtag(trained.hashtags, arguments.query);
     std::copy_n(hashtags.begin() + static_cast<std::ptrdiff_t>(id * dim), dim, query.begin());
-    table = of_hashtags ? std::vector<float>(hashtags.begin(), hashtags.end()) : words_as_posts(trained);
+    table = of_hashtags ? std::vector<float>(hashtags.begin(), hashtags.end()) : trained.words_as_posts();
     if (of_hashtags) own = {id};
   } else {
     const std::vector<std::uint32_t> tokens = find_tokens(trained, arguments.query);
@@ -90,7 +72,7 @@ int neighbors(const Arguments& arguments) {
       trained.encode(batch, query.data());
       table.assign(hashtags.begin(), hashtags.end());
     } else {
-      table = trained.model.word_vectors();
+      table = trained.word_vectors();
       for (const std::uint32_t token : tokens) {
         for (std::size_t i = 0; i < dim; ++i) query[i] += table[token * dim + i];
       }

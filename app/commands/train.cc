@@ -109,24 +109,30 @@ int train(const TrainArguments& arguments) {
     return 128 + stop.number();
   }
 
+  const std::optional<PostFeatures> features = count_features(experiment, data);
+  if (features) {
+    reporter.line(fmt::format("{} pairs and beginnings of words have vectors too",
+                              format_count(features->rows() - data.tokenizer->vocab_size())));
+  }
   if (run) {
     check_same_tables(*run, data);
     reporter.open_log(run->log());
     run->replace_experiment(experiment);
   } else {
-    run.emplace(RunFolder::create(output, experiment, *data.tokenizer, data.hashtags));
+    run.emplace(RunFolder::create(output, experiment, *data.tokenizer, features, data.hashtags));
     lock.emplace(output);
     reporter.open_log(run->log());
   }
   const std::string shown_output = shell_word(output.string());
   try {
-    const ModelConfig config = model_config(experiment, *data.tokenizer, data.hashtags, threads);
+    const ModelConfig config = model_config(experiment, *data.tokenizer, features, data.hashtags, threads);
     if (config.device.cuda) {
-      check_memory(config, data, experiment.training.batch_size, experiment.tokenizer.max_tokens, reporter);
+      check_memory(config, data, features, experiment.training.batch_size, experiment.tokenizer.max_tokens,
+                   reporter);
     } else {
-      report_memory(config, experiment, data, reporter);
+      report_memory(config, experiment, data, features, reporter);
     }
-    Training training(experiment, data, *run, reporter, [&] { return stop.arrived(); });
+    Training training(experiment, data, features, *run, reporter, [&] { return stop.arrived(); });
     if (arguments.resume) training.resume();
     if (!training.run()) {
       reporter.line(

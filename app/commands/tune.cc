@@ -161,18 +161,20 @@ Trial Tuning::train(std::uint32_t number, const Experiment& settings, Clock::tim
     Experiment experiment = settings;
     make_paths_absolute(experiment);
     const PreparedData& data = data_of(experiment);
+    const std::optional<PostFeatures> features = count_features(experiment, data);
     start = Clock::now();  // other trials need not make it again
     Reporter bar(title);
     if (experiment.model.device.cuda) {
-      const ModelConfig config = model_config(experiment, *data.tokenizer, data.hashtags, threads_);
+      const ModelConfig config = model_config(experiment, *data.tokenizer, features, data.hashtags, threads_);
       try {
-        check_memory(config, data, experiment.training.batch_size, experiment.tokenizer.max_tokens, bar);
+        check_memory(config, data, features, experiment.training.batch_size, experiment.tokenizer.max_tokens,
+                     bar);
       } catch (const Error& error) {
         throw Diverged(error.what());  // another trial may fit
       }
     }
     const RunFolder run =
-        RunFolder::create(trials_folder_.next(), experiment, *data.tokenizer, data.hashtags);
+        RunFolder::create(trials_folder_.next(), experiment, *data.tokenizer, features, data.hashtags);
     const Training* asked = nullptr;
     // Asked between any two steps: after the last step of an epoch that is once more at the least.
     const auto note_epoch = [&] {
@@ -185,7 +187,7 @@ Trial Tuning::train(std::uint32_t number, const Experiment& settings, Clock::tim
       return true;
     };
     Training training(
-        experiment, data, run, bar,
+        experiment, data, features, run, bar,
         [&] {
           if (note_epoch() && may_be_worse && !best_.empty() &&
               is_clearly_worse(trial.curve, best_.front().curve, metric())) {

@@ -15,6 +15,7 @@ constexpr std::size_t kPostsPerPiece = 4096;
 PostEncoder::PostEncoder(const ModelConfig& config)
     : is_cnn_(config.encoder == EncoderType::cnn),
       dim_(config.dim),
+      pooling_(pooling_of(config)),
       shape_{config.dim, config.window, config.filters} {}
 
 void PostEncoder::encode(const EncoderWeights& weights, const PackedBatch& batch, bool as_bag,
@@ -24,7 +25,7 @@ void PostEncoder::encode(const EncoderWeights& weights, const PackedBatch& batch
     const std::uint32_t begin = batch.token_offsets[first];
     offsets_.clear();
     for (std::size_t i = 0; i <= posts; ++i) offsets_.push_back(batch.token_offsets[first + i] - begin);
-    encode_piece(weights, {posts, offsets_.data(), batch.tokens.data() + begin}, as_bag,
+    encode_piece(weights, {posts, offsets_.data(), batch.tokens.data() + begin, pooling_}, as_bag,
                  post_vectors + first * dim_, context);
   }
 }

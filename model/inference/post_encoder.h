@@ -22,15 +22,19 @@ struct EncoderWeights {
   const float* linear_bias = nullptr;  // [dim]
 };
 
+[[nodiscard]] inline kernels::Pooling pooling_of(const ModelConfig& config) {
+  return static_cast<kernels::Pooling>(config.pooling);
+}
+
 class PostEncoder {
  public:
   // Takes of `config` what decides the encoder's shape.
   explicit PostEncoder(const ModelConfig& config);
 
   // The vectors of the batch's posts, [posts, dim], of any length: the score is not taken into account. The
-  // bag, or with `as_bag` also a cnn: the mean of the word vectors. The cnn: linear layer of tanh(tanh(m)),
-  // where m is a filter's maximum over the post. A post's vector does not depend on the posts around it, nor
-  // on the number of threads.
+  // bag, or with `as_bag` also a cnn: the mean of the word vectors, or as config.pooling says. The cnn:
+  // linear layer of tanh(tanh(m)), where m is a filter's maximum over the post. A post's vector does not
+  // depend on the posts around it, nor on the number of threads.
   void encode(const EncoderWeights& weights, const PackedBatch& batch, bool as_bag, float* post_vectors,
               kernels::CpuContext& context);
 
@@ -41,6 +45,7 @@ class PostEncoder {
 
   bool is_cnn_;
   std::size_t dim_;
+  kernels::Pooling pooling_;
   kernels::ConvShape shape_;
   // Kept from call to call, so that nothing is allocated anew.
   std::vector<std::uint32_t> offsets_;

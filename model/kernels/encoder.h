@@ -15,18 +15,23 @@ struct CpuContext;  // cpu_context.h
 // A token that takes part as a zero vector (cnn) or not at all (bag): left out by dropout.
 constexpr std::uint32_t kNoWord = 0xFFFFFFFF;
 
+// What the sum of a post's n word vectors is divided by (bag): n, or its square root, which keeps the length
+// of a sum of unrelated vectors the same for short posts and long ones.
+enum class Pooling { mean, sqrtn };  // as PoolingType of model.h
+
 struct PackedTokens {
   std::size_t posts = 0;
   const std::uint32_t* offsets = nullptr;  // [posts + 1]
   const std::uint32_t* words = nullptr;    // [tokens] rows of the word vectors given beside, or kNoWord
+  Pooling pooling = Pooling::mean;         // bag only
 };
 
 // --- The mean of the word vectors (WSABIE)
 // --------------------------------------------------------------------
 //
-// post_vectors[i] = the sum of the vectors of post i's words, divided by their number; zero if there is none.
-// scales[i] = 1 / that number (0 if none): the coefficient with which post i's gradient goes to each of its
-// words.
+// post_vectors[i] = the sum of the vectors of post i's words, divided by their number or its square root;
+// zero if there is none. scales[i] = 1 / that divisor (0 if none): the coefficient with which post i's
+// gradient goes to each of its words.
 void bag_forward_reference(const PackedTokens& tokens, const float* word_vectors, std::size_t dim,
                            float* post_vectors, float* scales);
 void bag_forward(const PackedTokens& tokens, const float* word_vectors, std::size_t dim, float* post_vectors,

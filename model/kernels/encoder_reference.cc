@@ -1,5 +1,6 @@
 // The plain references of encoder.h.
 #include <algorithm>
+#include <cmath>
 
 #include "model/kernels/encoder.h"
 #include "model/kernels/philox.h"
@@ -29,7 +30,8 @@ void bag_forward_reference(const PackedTokens& tokens, const float* word_vectors
       ++count;
       for (std::size_t i = 0; i < dim; ++i) sum[i] += word_vectors[tokens.words[t] * dim + i];
     }
-    scales[post] = count == 0 ? 0 : 1 / static_cast<float>(count);
+    const auto n = static_cast<float>(count);
+    scales[post] = count == 0 ? 0 : 1 / (tokens.pooling == Pooling::mean ? n : std::sqrt(n));
     for (std::size_t i = 0; i < dim; ++i) sum[i] *= scales[post];
   }
 }

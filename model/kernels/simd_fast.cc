@@ -1,4 +1,6 @@
 // Bag and row updates for one instruction set, with fused multiply-adds where it has them.
+#include <cmath>
+
 #include "model/kernels/philox.h"
 #include "model/kernels/simd.h"
 #include "model/kernels/simd_vector.h"
@@ -34,7 +36,8 @@ void bag_posts(const PackedTokens& tokens, const float* word_vectors, std::size_
       ++count;
       add_scaled(1, word_vectors + tokens.words[t] * dim, sum, dim);
     }
-    scales[post] = count == 0 ? 0 : 1 / static_cast<float>(count);
+    const auto n = static_cast<float>(count);
+    scales[post] = count == 0 ? 0 : 1 / (tokens.pooling == Pooling::mean ? n : std::sqrt(n));
     for (std::size_t i = 0; i < dim; ++i) sum[i] *= scales[post];
   }
 }

@@ -805,6 +805,56 @@ class Training(Workplace):
         self.assertEqual((config["training"]["epochs"], config["loss"]["margin"]), (1, 0.25))
 
 
+class Features(Workplace):
+    """An encoder that takes in pairs and beginnings of words too."""
+
+    encoder = {"pairs": True, "beginnings": True, "min_count": 2, "pooling": "sqrtn"}
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.log = cls.succeed("train", cls.config("features", encoder=cls.encoder)).stderr.decode()
+
+    def test_what_was_validated_is_what_evaluates(self):
+        self.assertRegex(self.log, r"[1-9][0-9,]* pairs and beginnings of words have vectors too")
+        metrics = [json.loads(line) for line in (self.folder / "runs/features/metrics.jsonl").read_text().splitlines()]
+        best = max(metrics, key=lambda line: line["valid"]["recall_at_10"])["valid"]
+        figures = json.loads(self.succeed("evaluate", "runs/features", "--posts", "valid.txt", "--json", "-").stdout)
+        for name in ("precision_at_1", "recall_at_10", "mrr"):
+            self.assertAlmostEqual(figures[name], best[name], places=12)
+        # The features matter: without them, it is another model.
+        self.succeed("train", self.config("without", encoder={"pooling": "sqrtn"}))
+        without = json.loads(self.succeed("evaluate", "runs/without", "--posts", "valid.txt", "--json", "-").stdout)
+        self.assertNotEqual(figures["mrr"], without["mrr"])
+
+    def test_a_word_is_a_post_of_one_word(self):
+        self.succeed("export", "runs/features", "--output", "tables", "--format", "word2vec")
+        rows = [line.split() for line in (self.folder / "tables/words.vec").read_text().splitlines()[1:]]
+        words = dict((row[0], [float(x) for x in row[1:]]) for row in rows)
+        word = max(words, key=len)
+        self.assertGreaterEqual(len(word), 4)
+        embedded = self.succeed("embed", "runs/features", stdin=(word + "\n").encode()).stdout.decode().split()
+        for a, b in zip(words[word], embedded[-16:], strict=True):
+            self.assertAlmostEqual(a, float(b), places=5)
+        self.succeed("neighbors", "runs/features", word)
+
+    def test_resumed_and_with_any_number_of_threads_it_is_the_same(self):
+        config = self.config("whole", encoder=self.encoder, training={"epochs": 2})
+        self.succeed("train", config, "--threads", "2")
+        self.succeed("train", config, "--threads", "1", "--output", "runs/parts", "--set", "training.epochs=1")
+        self.succeed("train", "--resume", "--output", "runs/parts", "--set", "training.epochs=2", "--threads", "3")
+        for name in ("best.safetensors", "features.safetensors"):
+            self.assertEqual((self.folder / "runs/whole" / name).read_bytes(),
+                             (self.folder / "runs/parts" / name).read_bytes(), name)
+
+    def test_bad_settings_and_lost_files_are_told_of(self):
+        self.fail_with("train", self.config("of-cnn", encoder={"type": "cnn", "pairs": True}),
+                       message=r"encoder\.pairs: allowed only where encoder\.type is \"bag\"")
+        shutil.copytree(self.folder / "runs/features", self.folder / "runs/lost")
+        (self.folder / "runs/lost/features.safetensors").unlink()
+        self.fail_with("predict", "runs/lost", stdin=b"some text\n", message="features.safetensors")
+
+
 class Lexical(Workplace):
     """The model of words beside the embedding."""
 

@@ -62,7 +62,7 @@ class RunFolderTest : public testing::Test {
 };
 
 TEST_F(RunFolderTest, ReadsBackWhatWasPutThereFromAnotherPlace) {
-  (void)RunFolder::create(folder_ / "a" / "b", experiment_, *tokenizer_, hashtags_);
+  (void)RunFolder::create(folder_ / "a" / "b", experiment_, *tokenizer_, std::nullopt, hashtags_);
   std::filesystem::rename(folder_ / "a" / "b", folder_ / "moved");
   const RunFolder run(folder_ / "moved");
   EXPECT_EQ(experiment_to_json(run.experiment()), experiment_to_json(experiment_));
@@ -72,7 +72,7 @@ TEST_F(RunFolderTest, ReadsBackWhatWasPutThereFromAnotherPlace) {
 
 TEST_F(RunFolderTest, TakesOnlyAnEmptyFolder) {
   std::filesystem::create_directory(folder_ / "empty");
-  (void)RunFolder::create(folder_ / "empty", experiment_, *tokenizer_, hashtags_);
+  (void)RunFolder::create(folder_ / "empty", experiment_, *tokenizer_, std::nullopt, hashtags_);
   EXPECT_THROW(RunFolder::check_free(folder_ / "empty"), Error);
   EXPECT_NO_THROW(RunFolder::check_free(folder_ / "new"));
   std::filesystem::create_directory(folder_ / "full");
@@ -84,7 +84,7 @@ TEST_F(RunFolderTest, TakesOnlyAnEmptyFolder) {
 TEST_F(RunFolderTest, NothingIsLeftOfARunThatCannotBeMade) {
   // A file where the run's parent folder should be.
   write_file(folder_ / "file", "text");
-  EXPECT_THROW((void)RunFolder::create(folder_ / "file" / "run", experiment_, *tokenizer_, hashtags_), Error);
+  EXPECT_THROW((void)RunFolder::create(folder_ / "file" / "run", experiment_, *tokenizer_, std::nullopt, hashtags_), Error);
   EXPECT_EQ(read_file(folder_ / "file"), "text");
 }
 
@@ -95,7 +95,7 @@ TEST_F(RunFolderTest, ErrorsNameTheFile) {
   EXPECT_EQ(error_of_opening(run),
             "'" + run.string() + "' is no run folder of tagspace: it has no config.json");
   std::filesystem::remove(run);
-  (void)RunFolder::create(run, experiment_, *tokenizer_, hashtags_);
+  (void)RunFolder::create(run, experiment_, *tokenizer_, std::nullopt, hashtags_);
   EXPECT_EQ(error_of_opening(run), "");
 
   const std::string config = read_file(run / "config.json");

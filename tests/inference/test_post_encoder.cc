@@ -39,7 +39,8 @@ struct Case {
 std::vector<float> plain_vectors(const Case& c, bool as_bag) {
   const std::size_t posts = c.batch.posts();
   std::vector<float> vectors(posts * c.config.dim);
-  const kernels::PackedTokens tokens{posts, c.batch.token_offsets.data(), c.batch.tokens.data()};
+  const kernels::PackedTokens tokens{posts, c.batch.token_offsets.data(), c.batch.tokens.data(),
+                                     pooling_of(c.config)};
   if (as_bag) {
     std::vector<float> scales(posts);
     kernels::bag_forward_reference(tokens, c.words.data(), c.config.dim, vectors.data(), scales.data());
@@ -81,11 +82,14 @@ TEST(PostEncoder, EqualsThePlainFormulas) {
     }
     // The bag of a model that is one.
     c.config.encoder = EncoderType::bag;
-    PostEncoder encoder(c.config);
-    kernels::CpuContext context(1);
-    std::vector<float> actual(c.batch.posts() * shape.dim, 99);
-    encoder.encode({c.words.data()}, c.batch, false, actual.data(), context);
-    kernels::expect_close(actual, plain_vectors(c, true));
+    for (const auto pooling : {PoolingType::mean, PoolingType::sqrtn}) {
+      c.config.pooling = pooling;
+      PostEncoder encoder(c.config);
+      kernels::CpuContext context(1);
+      std::vector<float> actual(c.batch.posts() * shape.dim, 99);
+      encoder.encode({c.words.data()}, c.batch, false, actual.data(), context);
+      kernels::expect_close(actual, plain_vectors(c, true));
+    }
   }
 }
 

@@ -12,6 +12,8 @@ struct Posts {
   std::vector<std::uint32_t> offsets = {0};
   std::vector<std::uint32_t> words;
 
+  Pooling pooling = Pooling::mean;
+
   Posts(const std::vector<std::uint32_t>& lengths, std::uint32_t word_count, Random& random) {
     for (const auto length : lengths) {
       for (std::uint32_t t = 0; t < length; ++t) {
@@ -20,7 +22,9 @@ struct Posts {
       offsets.push_back(static_cast<std::uint32_t>(words.size()));
     }
   }
-  [[nodiscard]] PackedTokens packed() const { return {offsets.size() - 1, offsets.data(), words.data()}; }
+  [[nodiscard]] PackedTokens packed() const {
+    return {offsets.size() - 1, offsets.data(), words.data(), pooling};
+  }
 };
 
 // Empty, of one token, shorter than a window, longer, and longer than what a task takes together; enough of
@@ -42,10 +46,27 @@ TEST(Bag, MeanByHand) {
   EXPECT_EQ(scales, (std::vector<float>{0.5, 0, 0}));
 }
 
-TEST(Bag, EqualsTheReference) {
+TEST(Bag, SumOverTheRootByHand) {
+  const std::vector<float> vectors = {1, 2, 3, 4, 10, 20};
+  const std::vector<std::uint32_t> offsets = {0, 5, 5, 6};
+  const std::vector<std::uint32_t> words = {0, 2, kNoWord, 1, 0, kNoWord};
+  std::vector<float> sums(6);
+  std::vector<float> scales(3);
+  bag_forward_reference({3, offsets.data(), words.data(), Pooling::sqrtn}, vectors.data(), 2, sums.data(),
+                        scales.data());
+  EXPECT_EQ(sums, (std::vector<float>{7.5, 14, 0, 0, 0, 0}));
+  EXPECT_EQ(scales, (std::vector<float>{0.5, 0, 0}));
+}
+
+class BagOf : public testing::TestWithParam<Pooling> {};
+INSTANTIATE_TEST_SUITE_P(Both, BagOf, testing::Values(Pooling::mean, Pooling::sqrtn),
+                         [](const auto& test) { return test.param == Pooling::mean ? "Mean" : "Sqrtn"; });
+
+TEST_P(BagOf, EqualsTheReference) {
   for (const std::size_t dim : {1, 7, 16, 64, 100}) {
     Random random(dim);
-    const Posts posts(odd_lengths(random), 30, random);
+    Posts posts(odd_lengths(random), 30, random);
+    posts.pooling = GetParam();
     const auto vectors = random.normals(30 * dim);
     const std::size_t count = posts.packed().posts;
     std::vector<float> expected(count * dim);

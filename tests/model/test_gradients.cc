@@ -72,6 +72,10 @@ at::Tensor post_vectors(const ModelConfig& config, const Parameters& p, const Pa
     }
     return x * mask / (1 - static_cast<double>(config.dropout));
   };
+  const auto pooled = [&](const at::Tensor& rows) {
+    return config.pooling == PoolingType::mean ? rows.mean(0)
+                                               : rows.sum(0) / std::sqrt(static_cast<double>(rows.size(0)));
+  };
   for (std::size_t post = 0; post < batch.posts(); ++post) {
     std::vector<at::Tensor> rows;
     for (std::size_t t = batch.token_offsets[post]; t < batch.token_offsets[post + 1]; ++t) {
@@ -87,7 +91,7 @@ at::Tensor post_vectors(const ModelConfig& config, const Parameters& p, const Pa
     }
     const at::Tensor zero = at::zeros({config.dim}, at::kDouble);
     if (config.encoder == EncoderType::bag) {
-      vectors.push_back(drop(rows.empty() ? zero : at::stack(rows).mean(0), post));
+      vectors.push_back(drop(rows.empty() ? zero : pooled(at::stack(rows)), post));
       continue;
     }
     if (rows.empty()) rows.push_back(zero);
@@ -345,6 +349,14 @@ TEST_P(Losses, EqualAutogradAndFiniteDifferences) {
   config.negative_samples = loss.negative_samples;
   config.all_positives = loss.all_positives;
   expect_gradients_of_a_step(config);
+}
+
+TEST(Pooling, SqrtnHasTheGradientsOfAutograd) {
+  for (const bool dropout : {false, true}) {
+    ModelConfig config = small_config(EncoderType::bag, ScoreType::dot, dropout);
+    config.pooling = PoolingType::sqrtn;
+    expect_gradients_of_a_step(config);
+  }
 }
 
 std::string name_of_loss(const testing::TestParamInfo<Losses::ParamType>& info) {

@@ -39,7 +39,11 @@ struct Posts {
     weight = normals(std::size_t{filters} * window * dim);
     bias = normals(filters);
   }
-  [[nodiscard]] PackedTokens packed() const { return {offsets.size() - 1, offsets.data(), words.data()}; }
+  Pooling pooling = Pooling::mean;
+
+  [[nodiscard]] PackedTokens packed() const {
+    return {offsets.size() - 1, offsets.data(), words.data(), pooling};
+  }
   // `count` of the posts, from `first` on.
   [[nodiscard]] PackedTokens packed(std::size_t first, std::size_t count) const {
     return {count, offsets.data() + first, words.data()};
@@ -65,9 +69,10 @@ void expect_close(const char* what, const Array<float>& actual, const Array<floa
   }
 }
 
-TEST(EncoderKernels, TheMeanOfTheWordsBitForBit) {
+TEST(EncoderKernels, TheBagBitForBit) {
   for (const std::uint32_t dim : {1U, 20U, 64U, 200U, 1024U}) {
     Posts posts(dim, 1, 1);
+    if (dim % 3 == 2) posts.pooling = Pooling::sqrtn;
     const std::size_t count = posts.packed().posts;
     Array<float> expected(count * dim);
     Array<float> expected_scales(count);

@@ -167,6 +167,7 @@ TEST_F(GpuStep, EqualsTheStepOfTheCpuWithEveryLoss) {
         config.negative_samples = negative_samples;
         config.all_positives = all_positives;
         config.optimizer = OptimizerType::sgd;
+        if (all_positives) config.pooling = PoolingType::sqrtn;
         Trained expected(config, false);
         Trained actual(config, true);
         StepStatistics of_expected;
@@ -202,6 +203,7 @@ TEST_F(GpuStep, EqualsTheStepOfTheCpu) {
     ModelConfig config = small(encoder);
     config.score = score;
     config.optimizer = optimizer;
+    if (optimizer == OptimizerType::sgd) config.pooling = PoolingType::sqrtn;
     Trained expected(config, false);
     Trained actual(config, true);
     expect_close(actual.parameters, expected.parameters, 0);

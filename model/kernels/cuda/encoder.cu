@@ -93,7 +93,8 @@ __global__ void __launch_bounds__(kThreads)
   const std::uint32_t end = tokens.offsets[post + 1];
   std::uint32_t count = 0;
   for (std::uint32_t t = begin; t < end; ++t) count += tokens.words[t] == kNoWord ? 0 : 1;
-  const float scale = count == 0 ? 0.0F : __fdiv_rn(1, static_cast<float>(count));
+  const float n = static_cast<float>(count);
+  const float scale = count == 0 ? 0.0F : __fdiv_rn(1, tokens.pooling == Pooling::mean ? n : __fsqrt_rn(n));
   for (unsigned i = threadIdx.x; i < dim; i += kThreads) {
     float sum = 0;
     // A word that is left out, or beyond the end, reads row 0 in vain: a branch would let each load wait for
