@@ -78,7 +78,7 @@ int evaluate(const Arguments& arguments) {
   note_repaired_lines(reader, posts);
   if (!arguments.reliability.empty())
     write_file(arguments.reliability, reliability_plot(evaluation.first_answers().bins(),
-                                                       "First answers of " + experiment.name));
+                                                       "first answers of " + experiment.name));
   arguments.figures.write(evaluation.to_json(), evaluation.to_table(experiment.name), posts);
   return kSuccess;
 }
