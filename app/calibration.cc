@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <optional>
 #include <string>
 
@@ -19,9 +20,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr std::size_t kPostsPerTask = 256;
-constexpr std::size_t kCoefficients = 4;  // intercept, share, best, log_rank
+constexpr std::size_t kCoefficients = 4;
 using Coefficients = std::array<double, kCoefficients>;
-enum Index : std::size_t { kIntercept, kShare, kBest, kLogRank };
 
 double logit(double p) { return std::log(p / (1 - p)); }
 // Both without an overflow, whatever x.
@@ -31,11 +31,11 @@ double logistic(double x) {
 }
 double log_one_plus_exp(double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x))); }
 
-// The logarithm of the sum of exp((score - first) / temperature). `score_at(i)`: of the answers, best first.
-template <typename ScoreAt>
-double log_sum(const ScoreAt& score_at, std::size_t count, double temperature) {
+// The logarithm of the sum of exp((score - first) / temperature) over the answers that count.
+double log_sum(std::span<const float> scores, double temperature) {
   double sum = 0;
-  for (std::size_t i = 0; i < count; ++i) sum += std::exp((score_at(i) - score_at(0)) / temperature);
+  for (const float score : scores.first(std::min(scores.size(), Calibration::kAnswers)))
+    sum += std::exp((double{score} - scores[0]) / temperature);
   return std::log(sum);
 }
 
@@ -76,48 +76,41 @@ struct Fitted {
   double loss = 0;
 };
 
-// The logistic regression at one temperature, by Newton's method.
+// A logistic regression on some features of answers, by Newton's method.
 class Regression {
  public:
-  // `unit`: scores are measured in it, so that coefficients are of the order of 1 whatever the loss was.
-  Regression(const JudgedAnswers& answers, double temperature, double unit, kernels::CpuContext& context)
-      : answers_(answers), temperature_(temperature), unit_(unit), context_(context) {
-    for (std::size_t r = 0; r < answers.per_post; ++r) log_ranks_[r] = std::log(static_cast<double>(r + 1));
-    double used = 0;
-    double all = 0;
-    for (std::size_t i = 0; i < answers.used.size(); ++i) {
-      const double weight = 1 / static_cast<double>(i % answers.per_post + 1);
-      used += weight * answers.used[i];
-      all += weight;
-    }
-    // Never 0 or 1: there may have been none.
-    offset_ = logit((used + 0.5) / (all + 1));
-  }
+  // `usual`: what the coefficients are where nothing speaks for others: a weak pull towards it keeps them
+  // finite where answers tell all or nothing. `signs`: 1 and -1 for those that must not be negative and not be
+  // positive, 0 for the others.
+  Regression(const JudgedAnswers& answers, const Coefficients& usual, const std::array<int, kCoefficients>& signs,
+             kernels::CpuContext& context)
+      : answers_(answers), usual_(usual), signs_(signs), context_(context) {}
 
-  [[nodiscard]] Fitted fit() const {
+  // `features_of(post, features)` fills in the features of the post's answers, [per_post].
+  template <typename FeaturesOf>
+  [[nodiscard]] Fitted fit(const FeaturesOf& features_of) const {
     std::array<bool, kCoefficients> free{true, true, true, true};
     for (;;) {
-      const Fitted fitted = fit(free);
-      // What would make a better answer less probable is left out.
-      const bool share_is_wrong = fitted.coefficients[kShare] < 0;
-      const bool rank_is_wrong = fitted.coefficients[kLogRank] > 0;
-      if (!share_is_wrong && !rank_is_wrong) {
-        Fitted result = fitted;
-        result.coefficients[kIntercept] += offset_;
-        result.coefficients[kBest] /= unit_;
-        return result;
+      const Fitted fitted = fit(features_of, free);
+      // What has the wrong sign is left out.
+      bool right = true;
+      for (std::size_t i = 0; i < kCoefficients; ++i) {
+        if (signs_[i] * fitted.coefficients[i] >= 0) continue;
+        right = false;
+        free[i] = false;
       }
-      if (share_is_wrong) free[kShare] = false;
-      if (rank_is_wrong) free[kLogRank] = false;
+      if (right) return fitted;
     }
   }
 
  private:
-  [[nodiscard]] Fitted fit(const std::array<bool, kCoefficients>& free) const {
+  template <typename FeaturesOf>
+  [[nodiscard]] Fitted fit(const FeaturesOf& features_of, const std::array<bool, kCoefficients>& free) const {
     constexpr int kSteps = 50;
     constexpr double kEnough = 1e-10;  // of the loss
     Fitted now;
-    Sums sums = sums_at(now.coefficients);
+    for (std::size_t i = 0; i < kCoefficients; ++i) now.coefficients[i] = free[i] ? usual_[i] : 0;
+    Sums sums = sums_at(features_of, now.coefficients);
     for (int step = 0; step < kSteps; ++step) {
       for (std::size_t i = 0; i < kCoefficients; ++i) {
         if (free[i]) continue;
@@ -134,7 +127,7 @@ class Regression {
       do {
         for (std::size_t i = 0; i < kCoefficients; ++i)
           next[i] = now.coefficients[i] - length * direction[i];
-        at_next = sums_at(next);
+        at_next = sums_at(features_of, next);
         length /= 2;
       } while (!(at_next.loss <= before) && length > 1e-6);
       if (!(at_next.loss <= before)) break;
@@ -146,53 +139,62 @@ class Regression {
     return now;
   }
 
-  [[nodiscard]] Sums sums_at(const Coefficients& at) const {
+  template <typename FeaturesOf>
+  [[nodiscard]] Sums sums_at(const FeaturesOf& features_of, const Coefficients& at) const {
     const std::size_t tasks = (answers_.posts() + kPostsPerTask - 1) / kPostsPerTask;
     std::vector<Sums> of_tasks(tasks);
     context_.pool.run(tasks, [&](std::size_t task, std::size_t) {
       const std::size_t end = std::min(answers_.posts(), (task + 1) * kPostsPerTask);
-      for (std::size_t post = task * kPostsPerTask; post < end; ++post) add_post(post, at, of_tasks[task]);
+      std::array<Coefficients, Calibration::kAnswers> features{};
+      for (std::size_t post = task * kPostsPerTask; post < end; ++post) {
+        features_of(post, features.data());
+        for (std::size_t i = 0; i < answers_.per_post; ++i) {
+          const bool used = answers_.used[post * answers_.per_post + i] != 0;
+          add(features[i], used, 1 / static_cast<double>(i + 1), at, of_tasks[task]);
+        }
+      }
     });
     // In one order, so that the sums do not depend on the number of threads.
     Sums all;
     for (const Sums& of_task : of_tasks) all += of_task;
-    // A weak pull towards zero, which keeps the coefficients finite where answers tell all or nothing.
     for (std::size_t i = 0; i < kCoefficients; ++i) {
-      all.loss += at[i] * at[i] / 2;
-      all.gradient[i] += at[i];
+      const double off = at[i] - usual_[i];
+      all.loss += off * off / 2;
+      all.gradient[i] += off;
       all.curvature[i][i] += 1;
     }
     return all;
   }
 
-  void add_post(std::size_t post, const Coefficients& at, Sums& sums) const {
-    const float* scores = answers_.scores.data() + post * answers_.per_post;
-    const std::uint8_t* used = answers_.used.data() + post * answers_.per_post;
-    const auto score_at = [&](std::size_t i) { return double{scores[i]}; };
-    const double all = log_sum(score_at, answers_.per_post, temperature_);
-    for (std::size_t i = 0; i < answers_.per_post; ++i) {
-      const Coefficients features = {1, (score_at(i) - score_at(0)) / temperature_ - all, score_at(0) / unit_,
-                                     log_ranks_[i]};
-      double x = offset_;
-      for (std::size_t j = 0; j < kCoefficients; ++j) x += at[j] * features[j];
-      const double p = logistic(x);
-      const double weight = 1 / static_cast<double>(i + 1);
-      sums.loss += weight * (log_one_plus_exp(x) - used[i] * x);
-      for (std::size_t j = 0; j < kCoefficients; ++j) {
-        sums.gradient[j] += weight * (p - used[i]) * features[j];
-        for (std::size_t k = 0; k < kCoefficients; ++k)
-          sums.curvature[j][k] += weight * p * (1 - p) * features[j] * features[k];
-      }
+  static void add(const Coefficients& features, bool used, double weight, const Coefficients& at, Sums& sums) {
+    const double x = std::inner_product(at.begin(), at.end(), features.begin(), 0.0);
+    const double p = logistic(x);
+    const double error = p - (used ? 1 : 0);
+    sums.loss += weight * log_one_plus_exp(used ? -x : x);
+    for (std::size_t i = 0; i < kCoefficients; ++i) {
+      sums.gradient[i] += weight * error * features[i];
+      for (std::size_t j = 0; j < kCoefficients; ++j)
+        sums.curvature[i][j] += weight * p * (1 - p) * features[i] * features[j];
     }
   }
 
   const JudgedAnswers& answers_;
-  double temperature_;
-  double unit_;
+  Coefficients usual_;
+  std::array<int, kCoefficients> signs_;
   kernels::CpuContext& context_;
-  std::array<double, Calibration::kAnswers> log_ranks_{};
-  double offset_ = 0;
 };
+
+// The weighted share of answers that were used; never 0 or 1, as there may have been none.
+double share_used(const JudgedAnswers& answers) {
+  double used = 0.5;
+  double all = 1;
+  for (std::size_t i = 0; i < answers.used.size(); ++i) {
+    const double weight = 1 / static_cast<double>(i % answers.per_post + 1);
+    used += weight * answers.used[i];
+    all += weight;
+  }
+  return used / all;
+}
 
 // The standard deviation of a post's scores, averaged over posts; 1 if there is none.
 double mean_spread(const JudgedAnswers& answers) {
@@ -215,26 +217,48 @@ Calibration Calibration::fit(const JudgedAnswers& answers, kernels::CpuContext& 
   if (!std::all_of(answers.scores.begin(), answers.scores.end(), [](float x) { return std::isfinite(x); })) {
     throw Error("the scores of the validation posts are not all finite numbers, so they give no probabilities");
   }
+  const auto scores_of = [&](std::size_t post) {
+    return std::span(answers.scores).subspan(post * answers.per_post, answers.per_post);
+  };
+  // Scores are measured in it, so that coefficients are of the order of 1 whatever the loss was.
   const double spread = mean_spread(answers);
-  std::optional<Fitted> best;
+  const Regression regression(answers, {logit(share_used(answers)), 0, 0, 0}, {0, 1, 0, -1}, context);
   Calibration calibration;
+  std::optional<double> least_loss;
   for (const double in_spreads : {0.25, 0.5, 1.0, 2.0, 4.0}) {
     const double temperature = in_spreads * spread;
-    const Fitted fitted = Regression(answers, temperature, spread, context).fit();
-    if (best && fitted.loss >= best->loss) continue;
-    best = fitted;
+    const Fitted fitted = regression.fit([&](std::size_t post, Coefficients* features) {
+      const std::span<const float> scores = scores_of(post);
+      const double all = log_sum(scores, temperature);
+      for (std::size_t i = 0; i < scores.size(); ++i) {
+        features[i] = {1, (double{scores[i]} - scores[0]) / temperature - all, scores[0] / spread,
+                       std::log(static_cast<double>(i + 1))};
+      }
+    });
+    if (least_loss && fitted.loss >= *least_loss) continue;
+    least_loss = fitted.loss;
     calibration.temperature_ = temperature;
+    calibration.intercept_ = fitted.coefficients[0];
+    calibration.share_ = fitted.coefficients[1];
+    calibration.best_ = fitted.coefficients[2] / spread;
+    calibration.log_rank_ = fitted.coefficients[3];
   }
-  calibration.intercept_ = best->coefficients[kIntercept];
-  calibration.share_ = best->coefficients[kShare];
-  calibration.best_ = best->coefficients[kBest];
-  calibration.log_rank_ = best->coefficients[kLogRank];
+  const Fitted bent = Regression(answers, {0, 1, 1, 0}, {0, 1, 1, 0}, context)
+                          .fit([&](std::size_t post, Coefficients* features) {
+                            const std::vector<double> logits = calibration.straight_logits(scores_of(post));
+                            for (std::size_t i = 0; i < logits.size(); ++i)
+                              features[i] = {1, -log_one_plus_exp(-logits[i]), log_one_plus_exp(logits[i]), 0};
+                          });
+  calibration.shift_ = bent.coefficients[0];
+  calibration.log_p_ = bent.coefficients[1];
+  calibration.log_not_p_ = bent.coefficients[2];
   return calibration;
 }
 
 void Calibration::save(const RunFolder& run) const {
   const Json json = {{"format", RunFolder::kFormat}, {"temperature", temperature_}, {"intercept", intercept_},
-                     {"share", share_},              {"best", best_},               {"log_rank", log_rank_}};
+                     {"share", share_},              {"best", best_},               {"log_rank", log_rank_},
+                     {"shift", shift_},              {"log_p", log_p_},             {"log_not_p", log_not_p_}};
   write_file(run.calibration(), json.dump(2) + "\n");
 }
 
@@ -262,19 +286,31 @@ Calibration Calibration::load(const RunFolder& run) {
   calibration.share_ = number("share", 0, kAny);
   calibration.best_ = number("best", -kAny, kAny);
   calibration.log_rank_ = number("log_rank", -kAny, 0);
+  calibration.shift_ = number("shift", -kAny, kAny);
+  calibration.log_p_ = number("log_p", 0, kAny);
+  calibration.log_not_p_ = number("log_not_p", 0, kAny);
   return calibration;
 }
 
-std::vector<double> Calibration::probabilities(std::span<const Ranked> answers) const {
-  const auto score_at = [&](std::size_t i) { return double{answers[i].score}; };
-  const double all = log_sum(score_at, std::min(answers.size(), kAnswers), temperature_);
-  std::vector<double> result;
-  result.reserve(answers.size());
-  for (std::size_t i = 0; i < answers.size(); ++i) {
-    const double share = (score_at(i) - score_at(0)) / temperature_ - all;
-    result.push_back(logistic(intercept_ + share_ * share + best_ * score_at(0) +
-                              log_rank_ * std::log(static_cast<double>(i + 1))));
+std::vector<double> Calibration::straight_logits(std::span<const float> scores) const {
+  const double all = log_sum(scores, temperature_);
+  std::vector<double> logits;
+  logits.reserve(scores.size());
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    const double share = (double{scores[i]} - scores[0]) / temperature_ - all;
+    logits.push_back(intercept_ + share_ * share + best_ * scores[0] +
+                     log_rank_ * std::log(static_cast<double>(i + 1)));
   }
+  return logits;
+}
+
+std::vector<double> Calibration::probabilities(std::span<const Ranked> answers) const {
+  std::vector<float> scores;
+  scores.reserve(answers.size());
+  for (const Ranked& answer : answers) scores.push_back(answer.score);
+  std::vector<double> result = straight_logits(scores);
+  for (double& x : result)
+    x = logistic(shift_ - log_p_ * log_one_plus_exp(-x) + log_not_p_ * log_one_plus_exp(x));
   return result;
 }
 

@@ -76,6 +76,58 @@ TEST(Calibration, KnownProbabilitiesAreFound) {
   }
 }
 
+TEST(Calibration, WhatIsNotLogisticIsFoundToo) {
+  std::mt19937 random(7);
+  const auto used = [&](const std::vector<Ranked>& answers, std::size_t place) {
+    const double q = truth(answers, place, 1);
+    const double x = 0.5 * std::log(q) - 2.5 * std::log(1 - q);
+    return std::bernoulli_distribution(1 / (1 + std::exp(-x)))(random);
+  };
+  JudgedAnswers judged;
+  judged.per_post = kAnswers;
+  for (int post = 0; post < 10000; ++post) {
+    const auto answers = random_answers(random, 1);
+    for (std::size_t i = 0; i < kAnswers; ++i) {
+      judged.scores.push_back(answers[i].score);
+      judged.used.push_back(used(answers, i) ? 1 : 0);
+    }
+  }
+  kernels::CpuContext context(1);
+  const Calibration calibration = Calibration::fit(judged, context);
+  Reliability reliability;
+  for (int post = 0; post < 20000; ++post) {
+    const auto answers = random_answers(random, 1);
+    reliability.add(calibration.probabilities(answers)[0], used(answers, 0));
+  }
+  EXPECT_LT(expected_calibration_error(reliability.bins()), 0.012);
+}
+
+TEST(Calibration, FirstAnswersWeighMostAndAreRightOnAverage) {
+  // Authors whom no map of the kind describes: at the likeliest one, weighted sums of what is foretold and of
+  // what came true are equal all the same.
+  std::mt19937 random(6);
+  JudgedAnswers judged = judged_by_truth(random, 2000, 1);
+  for (std::size_t i = 0; i < judged.used.size(); ++i) {
+    const std::size_t place = i % kAnswers;
+    judged.used[i] = place == 0 ? random() % 5 == 0 : place % 7 == 0 && random() % 2 == 0;
+  }
+  kernels::CpuContext context(1);
+  const Calibration calibration = Calibration::fit(judged, context);
+  double foretold = 0;
+  double used = 0;
+  for (std::size_t post = 0; post < judged.posts(); ++post) {
+    std::vector<Ranked> answers;
+    for (std::size_t i = 0; i < kAnswers; ++i)
+      answers.push_back({static_cast<std::uint32_t>(i), judged.scores[post * kAnswers + i]});
+    const auto probabilities = calibration.probabilities(answers);
+    for (std::size_t i = 0; i < kAnswers; ++i) {
+      foretold += probabilities[i] / static_cast<double>(i + 1);
+      used += judged.used[post * kAnswers + i] / static_cast<double>(i + 1);
+    }
+  }
+  EXPECT_NEAR(foretold / used, 1, 0.003);
+}
+
 TEST(Calibration, ThreadsChangeNothing) {
   std::mt19937 random(2);
   const JudgedAnswers judged = judged_by_truth(random, 3000, 1);

@@ -558,6 +558,12 @@ class Probabilities(Workplace):
             self.assertTrue(0 < float(mark.get("cx")) < width and 0 < float(mark.get("cy")) < height)
         self.fail_with("evaluate", "runs/bag", "--reliability", "nowhere/plot.svg", message="nowhere/plot.svg")
 
+    def test_of_many_validation_posts_some_from_all_over_the_file(self):
+        write_lines(self.folder / "many.txt", make_posts(10001, 9) + self.bare * 6 + self.bare[:1001])
+        log = self.succeed("train", self.config("many", data={"valid": "many.txt"}, training={"epochs": 1})).stderr.decode()
+        with_hashtag = re.search(r"fitted on 10,001 validation posts, ([0-9,]+) of them with a hashtag of the table", log)
+        self.assertAlmostEqual(int(with_hashtag[1].replace(",", "")), 5001, delta=20)
+
     def test_a_run_without_them(self):
         """One of an older version, say."""
         run = self.folder / "runs/old"
