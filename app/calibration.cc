@@ -80,10 +80,10 @@ struct Fitted {
 class Regression {
  public:
   // `usual`: what the coefficients are where nothing speaks for others: a weak pull towards it keeps them
-  // finite where answers tell all or nothing. `signs`: 1 and -1 for those that must not be negative and not be
-  // positive, 0 for the others.
-  Regression(const JudgedAnswers& answers, const Coefficients& usual, const std::array<int, kCoefficients>& signs,
-             kernels::CpuContext& context)
+  // finite where answers tell all or nothing. `signs`: 1 and -1 for those that must not be negative and not
+  // be positive, 0 for the others.
+  Regression(const JudgedAnswers& answers, const Coefficients& usual,
+             const std::array<int, kCoefficients>& signs, kernels::CpuContext& context)
       : answers_(answers), usual_(usual), signs_(signs), context_(context) {}
 
   // `features_of(post, features)` fills in the features of the post's answers, [per_post].
@@ -125,8 +125,7 @@ class Regression {
       double length = 1;
       // Halved until it helps, as a whole step may lead too far.
       do {
-        for (std::size_t i = 0; i < kCoefficients; ++i)
-          next[i] = now.coefficients[i] - length * direction[i];
+        for (std::size_t i = 0; i < kCoefficients; ++i) next[i] = now.coefficients[i] - length * direction[i];
         at_next = sums_at(features_of, next);
         length /= 2;
       } while (!(at_next.loss <= before) && length > 1e-6);
@@ -166,7 +165,8 @@ class Regression {
     return all;
   }
 
-  static void add(const Coefficients& features, bool used, double weight, const Coefficients& at, Sums& sums) {
+  static void add(const Coefficients& features, bool used, double weight, const Coefficients& at,
+                  Sums& sums) {
     const double x = std::inner_product(at.begin(), at.end(), features.begin(), 0.0);
     const double p = logistic(x);
     const double error = p - (used ? 1 : 0);
@@ -215,7 +215,8 @@ double mean_spread(const JudgedAnswers& answers) {
 
 Calibration Calibration::fit(const JudgedAnswers& answers, kernels::CpuContext& context) {
   if (!std::all_of(answers.scores.begin(), answers.scores.end(), [](float x) { return std::isfinite(x); })) {
-    throw Error("the scores of the validation posts are not all finite numbers, so they give no probabilities");
+    throw Error(
+        "the scores of the validation posts are not all finite numbers, so they give no probabilities");
   }
   const auto scores_of = [&](std::size_t post) {
     return std::span(answers.scores).subspan(post * answers.per_post, answers.per_post);
@@ -243,12 +244,13 @@ Calibration Calibration::fit(const JudgedAnswers& answers, kernels::CpuContext& 
     calibration.best_ = fitted.coefficients[2] / spread;
     calibration.log_rank_ = fitted.coefficients[3];
   }
-  const Fitted bent = Regression(answers, {0, 1, 1, 0}, {0, 1, 1, 0}, context)
-                          .fit([&](std::size_t post, Coefficients* features) {
-                            const std::vector<double> logits = calibration.straight_logits(scores_of(post));
-                            for (std::size_t i = 0; i < logits.size(); ++i)
-                              features[i] = {1, -log_one_plus_exp(-logits[i]), log_one_plus_exp(logits[i]), 0};
-                          });
+  const Fitted bent =
+      Regression(answers, {0, 1, 1, 0}, {0, 1, 1, 0}, context)
+          .fit([&](std::size_t post, Coefficients* features) {
+            const std::vector<double> logits = calibration.straight_logits(scores_of(post));
+            for (std::size_t i = 0; i < logits.size(); ++i)
+              features[i] = {1, -log_one_plus_exp(-logits[i]), log_one_plus_exp(logits[i]), 0};
+          });
   calibration.shift_ = bent.coefficients[0];
   calibration.log_p_ = bent.coefficients[1];
   calibration.log_not_p_ = bent.coefficients[2];
@@ -256,26 +258,35 @@ Calibration Calibration::fit(const JudgedAnswers& answers, kernels::CpuContext& 
 }
 
 void Calibration::save(const RunFolder& run) const {
-  const Json json = {{"format", RunFolder::kFormat}, {"temperature", temperature_}, {"intercept", intercept_},
-                     {"share", share_},              {"best", best_},               {"log_rank", log_rank_},
-                     {"shift", shift_},              {"log_p", log_p_},             {"log_not_p", log_not_p_}};
+  const Json json = {{"format", RunFolder::kFormat},
+                     {"temperature", temperature_},
+                     {"intercept", intercept_},
+                     {"share", share_},
+                     {"best", best_},
+                     {"log_rank", log_rank_},
+                     {"shift", shift_},
+                     {"log_p", log_p_},
+                     {"log_not_p", log_not_p_}};
   write_file(run.calibration(), json.dump(2) + "\n");
 }
 
 Calibration Calibration::load(const RunFolder& run) {
   const std::filesystem::path path = run.calibration();
   if (!path_exists(path)) {
-    throw Error("the run '" + run.path().string() +
-                "' has no calibration.json, so its scores cannot be turned into probabilities: it is written at "
-                "the end of training; have it written with: tagspace train --resume --output " +
-                shell_word(run.path().string()));
+    throw Error(
+        "the run '" + run.path().string() +
+        "' has no calibration.json, so its scores cannot be turned into probabilities: it is written at "
+        "the end of training; have it written with: tagspace train --resume --output " +
+        shell_word(run.path().string()));
   }
   const Json json = parse_json(read_file(path), path.string());
   const auto number = [&](const char* key, double least, double most) {
     if (!json.is_object() || !json.contains(key) || !json[key].is_number() ||
         !(json[key].get<double>() >= least && json[key].get<double>() <= most)) {
       throw Error("'" + path.string() + "' is damaged: it has no \"" + key + "\" that is a number" +
-                  (least == 0 ? " and not negative" : most == 0 ? " and not positive" : ""));
+                  (least == 0  ? " and not negative"
+                   : most == 0 ? " and not positive"
+                               : ""));
     }
     return json[key].get<double>();
   };

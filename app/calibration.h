@@ -33,9 +33,9 @@ class Calibration {
   // Of each post's answers so many are fitted on, and must be there to tell probabilities.
   static constexpr std::size_t kAnswers = 50;
 
-  // The most likely first line, then the most likely second, an answer of rank r having the weight 1 / r: else the first answers, which matter,
-  // would hardly count among the many after them. Does not depend on the number of threads. Error if scores
-  // are not finite.
+  // The most likely first line, then the most likely second, an answer of rank r having the weight 1 / r:
+  // else the first answers, which matter, would hardly count among the many after them. Does not depend on
+  // the number of threads. Error if scores are not finite.
   [[nodiscard]] static Calibration fit(const JudgedAnswers& answers, kernels::CpuContext& context);
 
   // The run's calibration.json, written whole or not at all.

@@ -16,8 +16,8 @@ namespace {
 
 constexpr std::size_t kMostPosts = 20'000;
 
-// Posts of a file in equal distances: every one, or every second, or fourth, so that there are never more than
-// `most`, whatever the number that is to come.
+// Posts of a file in equal distances: every one, or every second, or fourth, so that there are never more
+// than `most`, whatever the number that is to come.
 class EvenSample {
  public:
   explicit EvenSample(std::size_t most) : most_(most) {}
@@ -26,7 +26,8 @@ class EvenSample {
     if (seen_++ % stride_ != 0) return;
     if (posts_.posts() == most_) {
       PackedBatch half;
-      for (std::size_t post = 0; post < posts_.posts(); post += 2) append(half, tokens_of(post), hashtags_of(post));
+      for (std::size_t post = 0; post < posts_.posts(); post += 2)
+        append(half, tokens_of(post), hashtags_of(post));
       posts_ = std::move(half);
       stride_ *= 2;
       if ((seen_ - 1) % stride_ != 0) return;
@@ -69,10 +70,10 @@ bool train_calibration(const Experiment& experiment, const RunFolder& run, Repor
   while (batcher.next(kPostsAtOnce, batch)) {
     if (stop_asked()) return false;
     for (std::size_t post = 0; post < batch.posts(); ++post) {
-      sample.add(std::span(batch.tokens)
-                     .subspan(batch.token_offsets[post],
-                              batch.token_offsets[post + 1] - batch.token_offsets[post]),
-                 of_post(batch, batch.hashtags, post));
+      sample.add(
+          std::span(batch.tokens)
+              .subspan(batch.token_offsets[post], batch.token_offsets[post + 1] - batch.token_offsets[post]),
+          of_post(batch, batch.hashtags, post));
     }
   }
 
@@ -96,8 +97,9 @@ bool train_calibration(const Experiment& experiment, const RunFolder& run, Repor
   }
   const Calibration calibration = Calibration::fit(answers, *trained.context);
   calibration.save(run);
-  reporter.line(fmt::format("probabilities: fitted on {} validation posts, {} of them with a hashtag of the table",
-                            format_count(sample.posts()), format_count(with_hashtag)));
+  reporter.line(
+      fmt::format("probabilities: fitted on {} validation posts, {} of them with a hashtag of the table",
+                  format_count(sample.posts()), format_count(with_hashtag)));
   return true;
 }
 

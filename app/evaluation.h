@@ -59,7 +59,7 @@ class Evaluation {
     RankingMetrics frequency;
     RankingMetrics words;
     std::array<FrequencyGroup, 3> groups;  // this post's sums alone
-    std::vector<Answer> answers;  // its first kAnswers, if probabilities are measured; of any post
+    std::vector<Answer> answers;           // its first kAnswers, if probabilities are measured; of any post
   };
   [[nodiscard]] PostResult measure(const Post& post, std::span<const std::uint32_t> own,
                                    std::span<const std::uint32_t> ranks, std::uint32_t predicted) const;

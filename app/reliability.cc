@@ -123,15 +123,17 @@ std::string reliability_plot(std::span<const ReliabilityBin> bins, const std::st
       "}\n"
       "</style>\n"
       "<rect class=\"back\" width=\"460\" height=\"500\"/>\n";
-  svg += fmt::format("<title>Reliability: {}</title>\n<text class=\"ink\" x=\"{}\" y=\"24\" font-size=\"14\" "
-                     "font-weight=\"600\">Probabilities and what came true</text>\n",
-                     escaped(title), kLeft);
+  svg += fmt::format(
+      "<title>Reliability: {}</title>\n<text class=\"ink\" x=\"{}\" y=\"24\" font-size=\"14\" "
+      "font-weight=\"600\">Probabilities and what came true</text>\n",
+      escaped(title), kLeft);
   std::uint64_t answers = 0;
   for (const ReliabilityBin& bin : bins) answers += bin.answers;
   svg += fmt::format(
-      "<text class=\"faint\" x=\"{}\" y=\"44\">{} bins of {} answers; ECE {:.2f} %, by chance {:.2f} %</text>\n",
-      kLeft, bins.size(), format_count(bins.empty() ? 0 : answers / bins.size()), 100 * expected_calibration_error(bins),
-      100 * calibration_error_by_chance(bins));
+      "<text class=\"faint\" x=\"{}\" y=\"44\">{} bins of {} answers; ECE {:.2f} %, by chance {:.2f} "
+      "%</text>\n",
+      kLeft, bins.size(), format_count(bins.empty() ? 0 : answers / bins.size()),
+      100 * expected_calibration_error(bins), 100 * calibration_error_by_chance(bins));
   // A line at every tenth, or at every second where they would be many.
   const int step = tenths > 5 ? 2 : 1;
   for (int tenth = 0; tenth <= tenths; tenth += step) {

@@ -47,8 +47,8 @@ class Reliability {
 // probability p deviates by sqrt(2 p (1 - p) / (pi n)).
 [[nodiscard]] double calibration_error_by_chance(std::span<const ReliabilityBin> bins);
 
-// A plot of the bins as an SVG file's text: mean probability against share used, with the diagonal. `title` is
-// the picture's for those who do not see it.
+// A plot of the bins as an SVG file's text: mean probability against share used, with the diagonal. `title`
+// is the picture's for those who do not see it.
 [[nodiscard]] std::string reliability_plot(std::span<const ReliabilityBin> bins, const std::string& title);
 
 }  // namespace tagspace

@@ -43,8 +43,8 @@ struct TrainedModel {
 
   // The min(k, hashtags) best hashtags of each post, best first: [posts, min(k, hashtags)].
   [[nodiscard]] std::vector<Ranked> best_hashtags(const PackedBatch& batch, std::size_t k);
-  // Where the posts' own hashtags stand among all. `best`, if given, gets what best_hashtags(batch, k) returns,
-  // for less work than asking twice.
+  // Where the posts' own hashtags stand among all. `best`, if given, gets what best_hashtags(batch, k)
+  // returns, for less work than asking twice.
   [[nodiscard]] BatchRanks rank(const PackedBatch& batch, std::vector<Ranked>* best = nullptr,
                                 std::size_t k = 0);
 

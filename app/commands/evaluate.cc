@@ -64,8 +64,7 @@ int evaluate(const Arguments& arguments) {
         results[post] =
             evaluation.measure(texts[post], own, of_post(batch, ranks.ranks, post), ranks.first[post]);
       if (calibration) {
-        results[post].answers =
-            judge(*calibration, std::span(best).subspan(post * answers, answers), own);
+        results[post].answers = judge(*calibration, std::span(best).subspan(post * answers, answers), own);
       }
     });
     // In the order of the posts, so that the sums do not depend on the number of threads.
@@ -77,8 +76,8 @@ int evaluate(const Arguments& arguments) {
   }
   note_repaired_lines(reader, posts);
   if (!arguments.reliability.empty())
-    write_file(arguments.reliability, reliability_plot(evaluation.first_answers().bins(),
-                                                       "first answers of " + experiment.name));
+    write_file(arguments.reliability,
+               reliability_plot(evaluation.first_answers().bins(), "first answers of " + experiment.name));
   arguments.figures.write(evaluation.to_json(), evaluation.to_table(experiment.name), posts);
   return kSuccess;
 }

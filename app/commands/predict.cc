@@ -82,9 +82,8 @@ int predict(const Arguments& arguments) {
   if (arguments.probabilities || arguments.min_probability) calibration = Calibration::load(trained.run);
   const std::size_t top = std::min<std::size_t>(arguments.top, trained.hashtags.size());
   // A probability depends on more answers than may be asked for.
-  const std::size_t ranked_at_all = calibration
-                                        ? std::clamp<std::size_t>(Calibration::kAnswers, top, trained.hashtags.size())
-                                        : top;
+  const std::size_t ranked_at_all =
+      calibration ? std::clamp<std::size_t>(Calibration::kAnswers, top, trained.hashtags.size()) : top;
   const std::size_t posts_at_once = std::clamp<std::size_t>(kMostAnswers / ranked_at_all, 1, kPostsAtOnce);
   PostReader reader(arguments.posts, trained.tokenizer->config().lowercase);
   PostBatcher batcher(reader, *trained.tokenizer, trained.hashtags, trained.threads);
@@ -164,7 +163,8 @@ Command add_predict(CLI::App& program) {
       "or their "
       "cosine; with lexical.type \"linear\" a mixture of that and the words' score. It orders the hashtags "
       "of a post and can be compared between posts, but is no probability.\n"
-      "The probability is fitted on all posts of the experiment's data.valid, and holds for posts like those: "
+      "The probability is fitted on all posts of the experiment's data.valid, and holds for posts like "
+      "those: "
       "where all of them have hashtags, it is that of posts with hashtags.\n"
       "Hashtags in the post are taken out before it is read, as in training. A post without a known word "
       "gets an answer, too.");

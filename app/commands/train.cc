@@ -152,9 +152,9 @@ int train(const TrainArguments& arguments) {
       return 128 + stop.number();
     }
     if (!train_calibration(experiment, *run, reporter, stop_asked)) {
-      reporter.line(
-          fmt::format("stopped while probabilities were fitted; go on with: tagspace train --resume --output {}",
-                      shown_output));
+      reporter.line(fmt::format(
+          "stopped while probabilities were fitted; go on with: tagspace train --resume --output {}",
+          shown_output));
       return 128 + stop.number();
     }
     reporter.line(fmt::format("done: {} epochs in {}; the best was epoch {} with {} {:.4g}", state.epochs,
