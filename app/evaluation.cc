@@ -27,6 +27,15 @@ std::string table_row(const std::string& name, const RankingMetrics& sums) {
                      100 * averages.recall_at_10, averages.mean_rank, averages.mrr);
 }
 
+std::string table_row(const char* name, const Reliability& answers) {
+  const Json figures = answers.to_json();
+  const auto percent = [&](const char* key) { return 100 * figures[key].get<double>(); };
+  return fmt::format("{:<24}{:>10}{:>9.2f}{:>9.2f}{:>9.2f}{:>13.2f}{:>9.4f}\n", name,
+                     format_count(answers.answers()), percent("mean_probability"), percent("used_share"),
+                     percent("expected_calibration_error"), percent("expected_calibration_error_by_chance"),
+                     figures["brier"].get<double>());
+}
+
 }  // namespace
 
 std::array<FrequencyGroup, 3> frequency_groups(const HashtagVocabulary& hashtags) {
@@ -119,6 +128,11 @@ void Evaluation::add(const PostResult& result) {
     groups_[i].predictions += result.groups[i].predictions;
     groups_[i].correct += result.groups[i].correct;
   }
+  for (std::size_t i = 0; i < result.answers.size(); ++i) {
+    const Answer& answer = result.answers[i];
+    if (i == 0) first_answers_.add(answer.probability, answer.used);
+    first_ten_.add(answer.probability, answer.used);
+  }
 }
 
 Json Evaluation::to_json() const {
@@ -137,6 +151,10 @@ Json Evaluation::to_json() const {
         {"predictions", group.predictions},
         {"precision_at_1", ratio(static_cast<double>(group.correct), group.predictions)},
     };
+  }
+  if (first_answers_.answers() > 0) {
+    json["probabilities"]["first_answer"] = first_answers_.to_json();
+    json["probabilities"]["first_ten_answers"] = first_ten_.to_json();
   }
   return json;
 }
@@ -157,6 +175,11 @@ std::string Evaluation::to_table(const std::string& name) const {
                         format_count(group.end - group.begin), counts, format_count(group.posts),
                         100 * ratio(group.recall_at_10, group.posts), format_count(group.predictions),
                         100 * ratio(static_cast<double>(group.correct), group.predictions));
+  }
+  if (first_answers_.answers() > 0) {
+    text += fmt::format("\n{:<24}{:>10}{:>9}{:>9}{:>9}{:>13}{:>9}\n", "probabilities", "answers", "mean %",
+                        "used %", "ECE %", "by chance %", "Brier");
+    text += table_row("first answer", first_answers_) + table_row("first ten answers", first_ten_);
   }
   return text;
 }

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "app/reliability.h"
 #include "data_pipeline/corpus.h"
 #include "data_pipeline/posts.h"
 #include "model/inference/ranking.h"
@@ -43,6 +45,13 @@ class Evaluation {
  public:
   explicit Evaluation(const HashtagVocabulary& hashtags);
 
+  // Of an answer, its probability and whether the post's author used the hashtag.
+  struct Answer {
+    double probability = 0;
+    bool used = false;
+  };
+  static constexpr std::size_t kAnswers = 10;  // of a post, whose probabilities are measured
+
   // What one post adds; may be computed on any thread. `own`: the post's hashtags; `ranks`: their ranks, by
   // the model; `predicted`: the hashtag that it ranks first.
   struct PostResult {
@@ -50,12 +59,15 @@ class Evaluation {
     RankingMetrics frequency;
     RankingMetrics words;
     std::array<FrequencyGroup, 3> groups;  // this post's sums alone
+    std::vector<Answer> answers;           // its first kAnswers, if probabilities are measured; of any post
   };
   [[nodiscard]] PostResult measure(const Post& post, std::span<const std::uint32_t> own,
                                    std::span<const std::uint32_t> ranks, std::uint32_t predicted) const;
   void add(const PostResult& result);
 
   [[nodiscard]] std::uint64_t posts() const { return model_.posts; }
+  // The probabilities of the posts' first answers.
+  [[nodiscard]] const Reliability& first_answers() const { return first_answers_; }
   // Everything, for programs.
   [[nodiscard]] nlohmann::ordered_json to_json() const;
   // A table, for people; `name` is the model's row.
@@ -67,6 +79,8 @@ class Evaluation {
   RankingMetrics frequency_;
   RankingMetrics words_;
   std::array<FrequencyGroup, 3> groups_;
+  Reliability first_answers_;
+  Reliability first_ten_;
 };
 
 }  // namespace tagspace

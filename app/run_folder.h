@@ -6,6 +6,7 @@
 //   features.safetensors  the pairs and beginnings of words that have vectors, where the experiment has some
 //   best.safetensors   the model of the best epoch
 //   lexical.safetensors  the sparse model of words, and how the two are mixed, where the experiment has one
+//   calibration.json   how scores become probabilities; written at the end of training
 //   last.safetensors   the model, the optimiser and the training's state after the last epoch, or at Ctrl-C
 //   metrics.jsonl      one line an epoch
 //   log.txt            what training said
@@ -54,6 +55,7 @@ class RunFolder {
 
   [[nodiscard]] std::filesystem::path best() const { return path_ / "best.safetensors"; }
   [[nodiscard]] std::filesystem::path lexical() const { return path_ / "lexical.safetensors"; }
+  [[nodiscard]] std::filesystem::path calibration() const { return path_ / "calibration.json"; }
   [[nodiscard]] std::filesystem::path last() const { return path_ / "last.safetensors"; }
   [[nodiscard]] std::filesystem::path metrics() const { return path_ / "metrics.jsonl"; }
   [[nodiscard]] std::filesystem::path log() const { return path_ / "log.txt"; }

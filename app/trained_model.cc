@@ -76,17 +76,25 @@ std::vector<Ranked> TrainedModel::best_hashtags(const PackedBatch& batch, std::s
   return best;
 }
 
-BatchRanks TrainedModel::rank(const PackedBatch& batch) {
+BatchRanks TrainedModel::rank(const PackedBatch& batch, std::vector<Ranked>* best, std::size_t k) {
   std::vector<float> vectors(batch.posts() * model.dim());
   encode(batch, vectors.data());
-  if (!lexical) return rank_hashtags(batch, vectors, model.hashtag_vectors(), model.dim(), *context);
+  if (!lexical) {
+    if (best != nullptr) *best = top_k(vectors, model.hashtag_vectors(), model.dim(), k, *context);
+    return rank_hashtags(batch, vectors, model.hashtag_vectors(), model.dim(), *context);
+  }
+  k = std::clamp<std::size_t>(k, 1, hashtags.size());
+  if (best != nullptr) best->resize(batch.posts() * k);
   BatchRanks result;
   result.ranks.resize(batch.hashtags.size());
   result.first.resize(batch.posts());
   for_scores(batch, vectors, [&](std::size_t post, std::span<const float> scores) {
     const std::vector<std::uint32_t> ranks = ranks_of(scores, of_post(batch, batch.hashtags, post));
     std::copy(ranks.begin(), ranks.end(), result.ranks.begin() + batch.hashtag_offsets[post]);
-    result.first[post] = top_k_of(scores, 1).front().id;
+    const std::vector<Ranked> first = top_k_of(scores, k);
+    result.first[post] = first.front().id;
+    if (best != nullptr)
+      std::copy(first.begin(), first.end(), best->begin() + static_cast<std::ptrdiff_t>(post * k));
   });
   return result;
 }

@@ -49,8 +49,10 @@ struct TrainedModel {
 
   // The min(k, hashtags) best hashtags of each post, best first: [posts, min(k, hashtags)].
   [[nodiscard]] std::vector<Ranked> best_hashtags(const PackedBatch& batch, std::size_t k);
-  // Where the posts' own hashtags stand among all.
-  [[nodiscard]] BatchRanks rank(const PackedBatch& batch);
+  // Where the posts' own hashtags stand among all. `best`, if given, gets what best_hashtags(batch, k)
+  // returns, for less work than asking twice.
+  [[nodiscard]] BatchRanks rank(const PackedBatch& batch, std::vector<Ranked>* best = nullptr,
+                                std::size_t k = 0);
 
  private:
   // Calls body(post, scores), with the mixed scores of all hashtags, on any thread.

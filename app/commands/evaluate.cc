@@ -1,11 +1,16 @@
+#include <algorithm>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "app/calibration.h"
 #include "app/commands/command.h"
 #include "app/evaluation.h"
 #include "app/trained_model.h"
 #include "base/error.h"
+#include "base/files.h"
 #include "data_pipeline/post_batcher.h"
 #include "model/inference/ranking.h"
 
@@ -15,8 +20,19 @@ namespace {
 struct Arguments {
   RunOptions run;
   std::filesystem::path posts;
+  std::filesystem::path reliability;
   FiguresOption figures;
 };
+
+// The first answers to a post, with the probability of each; `own`: the hashtags that its author used.
+std::vector<Evaluation::Answer> judge(const Calibration& calibration, std::span<const Ranked> best,
+                                      std::span<const std::uint32_t> own) {
+  const std::vector<double> probabilities = calibration.probabilities(best);
+  std::vector<Evaluation::Answer> answers;
+  for (std::size_t i = 0; i < std::min(best.size(), Evaluation::kAnswers); ++i)
+    answers.push_back({probabilities[i], std::binary_search(own.begin(), own.end(), best[i].id)});
+  return answers;
+}
 
 int evaluate(const Arguments& arguments) {
   TrainedModel trained = arguments.run.load(TrainedModel::Parts::all);
@@ -24,19 +40,32 @@ int evaluate(const Arguments& arguments) {
   std::filesystem::path posts = arguments.posts;
   if (posts.empty()) posts = experiment.data.test.empty() ? experiment.data.valid : experiment.data.test;
 
+  // Runs of older versions have none, and are told of their rankings alone.
+  std::optional<Calibration> calibration;
+  if (!arguments.reliability.empty() || path_exists(trained.run.calibration()))
+    calibration = Calibration::load(trained.run);
+
   PostReader reader(posts, trained.tokenizer->config().lowercase);
-  // The others say nothing about a ranking.
+  // Posts without a hashtag of the table say nothing about a ranking, but something about probabilities: all
+  // answers to them are wrong.
   PostBatcher batcher(reader, *trained.tokenizer, trained.hashtags, trained.threads,
-                      PostBatcher::Keep::with_hashtags);
+                      calibration ? PostBatcher::Keep::all : PostBatcher::Keep::with_hashtags);
   Evaluation evaluation(trained.hashtags);
+  const std::size_t answers = std::min<std::size_t>(Calibration::kAnswers, trained.hashtags.size());
   PackedBatch batch;
   std::vector<Post> texts;
   while (batcher.next(kPostsAtOnce, batch, &texts)) {
-    const BatchRanks ranks = trained.rank(batch);
+    std::vector<Ranked> best;
+    const BatchRanks ranks = trained.rank(batch, calibration ? &best : nullptr, answers);
     std::vector<Evaluation::PostResult> results(batch.posts());
     trained.context->pool.run(batch.posts(), [&](std::size_t post, std::size_t) {
-      results[post] = evaluation.measure(texts[post], of_post(batch, batch.hashtags, post),
-                                         of_post(batch, ranks.ranks, post), ranks.first[post]);
+      const auto own = of_post(batch, batch.hashtags, post);
+      if (!own.empty())
+        results[post] =
+            evaluation.measure(texts[post], own, of_post(batch, ranks.ranks, post), ranks.first[post]);
+      if (calibration) {
+        results[post].answers = judge(*calibration, std::span(best).subspan(post * answers, answers), own);
+      }
     });
     // In the order of the posts, so that the sums do not depend on the number of threads.
     for (const Evaluation::PostResult& result : results) evaluation.add(result);
@@ -46,6 +75,9 @@ int evaluate(const Arguments& arguments) {
                 "' has a hashtag of the run's table, so there is nothing to evaluate");
   }
   note_repaired_lines(reader, posts);
+  if (!arguments.reliability.empty())
+    write_file(arguments.reliability,
+               reliability_plot(evaluation.first_answers().bins(), "first answers of " + experiment.name));
   arguments.figures.write(evaluation.to_json(), evaluation.to_table(experiment.name), posts);
   return kSuccess;
 }
@@ -60,6 +92,9 @@ Command add_evaluate(CLI::App& program) {
   arguments->run.add_device_to(*app);
   app->add_option("--posts", arguments->posts,
                   "File of posts (the experiment's data.test, or else data.valid); - is standard input")
+      ->option_text("FILE");
+  app->add_option("--reliability", arguments->reliability,
+                  "Write a plot of the first answers' probabilities against what came true to this SVG file")
       ->option_text("FILE");
   arguments->figures.add_to(*app);
   app->footer(
@@ -76,7 +111,11 @@ Command add_evaluate(CLI::App& program) {
       "Frequent, middling and rare hashtags are each about a third of the hashtags on the training posts. "
       "Their R@10 is over "
       "the posts that carry one of them, of those hashtags alone; their P@1 over the posts for which one of "
-      "them is ranked first.");
+      "them is ranked first.\n"
+      "Probabilities (see predict --probabilities) of the first answer and of the first ten, over all posts, "
+      "those without a hashtag of the table, too. ECE: expected calibration error, the mean difference "
+      "between probability and share used, in 15 bins of equal size; by chance: what it would be if all "
+      "probabilities were true. Brier: the mean squared difference.");
   return {app, [arguments] { return evaluate(*arguments); }};
 }
 

@@ -5,6 +5,7 @@
 #include <system_error>
 #include <vector>
 
+#include "app/calibration_training.h"
 #include "app/commands/command.h"
 #include "app/experiment.h"
 #include "app/lexical_training.h"
@@ -118,6 +119,8 @@ int train(const TrainArguments& arguments) {
     check_same_tables(*run, data);
     reporter.open_log(run->log());
     run->replace_experiment(experiment);
+    // It belongs to a model that may become another one now.
+    std::filesystem::remove(run->calibration(), ignored);
   } else {
     run.emplace(RunFolder::create(output, experiment, *data.tokenizer, features, data.hashtags));
     lock.emplace(output);
@@ -132,23 +135,34 @@ int train(const TrainArguments& arguments) {
     } else {
       report_memory(config, experiment, data, features, reporter);
     }
-    Training training(experiment, data, features, *run, reporter, [&] { return stop.arrived(); });
-    if (arguments.resume) training.resume();
-    if (!training.run()) {
-      reporter.line(
-          fmt::format("stopped after {} epochs and {} steps; go on with: tagspace train --resume --output {}",
-                      training.state().epochs, format_count(training.state().step), shown_output));
-      return 128 + stop.number();
+    const auto stop_asked = [&] { return stop.arrived(); };
+    TrainingState state;
+    {
+      Training training(experiment, data, features, *run, reporter, stop_asked);
+      if (arguments.resume) training.resume();
+      const bool done = training.run();
+      state = training.state();
+      if (!done) {
+        reporter.line(fmt::format(
+            "stopped after {} epochs and {} steps; go on with: tagspace train --resume --output {}",
+            state.epochs, format_count(state.step), shown_output));
+        return 128 + stop.number();
+      }
     }
     if (experiment.lexical.type == LexicalType::linear &&
-        !train_lexical(experiment, data, *run, reporter, [&] { return stop.arrived(); })) {
+        !train_lexical(experiment, data, *run, reporter, stop_asked)) {
       reporter.line(
           fmt::format("stopped while the lexical model was trained; begin it again with: tagspace train "
                       "--resume --output {}",
                       shown_output));
       return 128 + stop.number();
     }
-    const TrainingState& state = training.state();
+    if (!train_calibration(experiment, *run, reporter, stop_asked)) {
+      reporter.line(fmt::format(
+          "stopped while probabilities were fitted; go on with: tagspace train --resume --output {}",
+          shown_output));
+      return 128 + stop.number();
+    }
     reporter.line(fmt::format("done: {} epochs in {}; the best was epoch {} with {} {:.4g}", state.epochs,
                               format_seconds(state.seconds), state.best_epoch,
                               to_string(experiment.training.metric), state.best.value_or(0)));

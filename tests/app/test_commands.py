@@ -26,6 +26,7 @@ import tempfile
 import termios
 import time
 import unittest
+import xml.etree.ElementTree
 
 PROGRAM = os.environ.get("TAGSPACE", "build/tagspace")
 
@@ -151,6 +152,8 @@ class Workplace(unittest.TestCase):
             self.assertTrue(first[1] == second[1], f"{name} of {one} and {other} differ")
         self.assertEqual(state_of(self.folder / "runs" / one / "best.safetensors"),
                          state_of(self.folder / "runs" / other / "best.safetensors"))
+        calibrations = [(self.folder / "runs" / run / "calibration.json").read_bytes() for run in (one, other)]
+        self.assertEqual(calibrations[0], calibrations[1])
         self.assertEqual(self.metrics(one), self.metrics(other))
 
     def metrics(self, run):
@@ -402,7 +405,7 @@ class Using(Workplace):
         self.assertEqual(config["format"], 1)
         self.assertEqual(config["training"]["early_stopping"], {"metric": "recall_at_10", "patience": 3})
         self.assertEqual(config["data"]["train"], str((self.folder / "train.txt").resolve()))
-        for name in ("best.safetensors", "last.safetensors", "hashtags.tsv", "log.txt", "metrics.jsonl"):
+        for name in ("best.safetensors", "last.safetensors", "hashtags.tsv", "calibration.json", "log.txt", "metrics.jsonl"):
             self.assertTrue((run / name).stat().st_size > 0, name)
         metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         self.assertEqual([(m["epoch"], m["phase"]) for m in metrics], [(1, "bag"), (2, "bag"), (3, "cnn"), (4, "cnn")])
@@ -435,6 +438,152 @@ class Using(Workplace):
     def test_schema_is_printed(self):
         self.assertEqual(json.loads(self.succeed("schema").stdout)["type"], "object")
         self.assertIn(b"| `loss.margin` |", self.succeed("schema", "--markdown").stdout)
+
+
+class Probabilities(Workplace):
+    """What scores are worth: probabilities, thresholds, and whether they are true."""
+
+    posts = (3000, 1500, 1500)
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.succeed("train", cls.config("bag"))
+        cls.succeed("train", cls.config("words", lexical={"type": "linear", "epochs": 3}))
+        # Posts whose authors wanted no hashtag: words that say nothing.
+        rng = random.Random(5)
+        cls.bare = [" ".join(f"c{rng.randrange(60)}" for _ in range(8)) for _ in range(1500)]
+        for name in ("valid", "test"):
+            both = (cls.folder / f"{name}.txt").read_text().splitlines() + cls.bare
+            rng.shuffle(both)
+            write_lines(cls.folder / f"{name}-bare.txt", both)
+        cls.succeed("train", cls.config("bare", data={"valid": "valid-bare.txt", "test": "test-bare.txt"}))
+
+    def predict(self, run, *arguments, stdin=None, posts="test.txt"):
+        source = {"stdin": stdin} if stdin is not None else {}
+        where = [] if stdin is not None else ["--posts", posts]
+        done = self.succeed("predict", f"runs/{run}", "--json", *where, *arguments, **source)
+        return [json.loads(line)["hashtags"] for line in done.stdout.decode().splitlines()]
+
+    def figures(self, run, *arguments):
+        return json.loads(self.succeed("evaluate", f"runs/{run}", "--json", "-", *arguments).stdout)
+
+    def test_formats(self):
+        for run in ("bag", "words"):
+            answers = self.predict(run, "--top", "3", "--probabilities", stdin=b"w1x1 w1x2\n")[0]
+            plain = self.predict(run, "--top", "3", stdin=b"w1x1 w1x2\n")[0]
+            self.assertEqual([{k: v for k, v in answer.items() if k != "probability"} for answer in answers], plain)
+            self.assertGreater(answers[0]["probability"], 0.5)
+            text = self.succeed("predict", f"runs/{run}", "--top", "3", "--probabilities", stdin=b"w1x1 w1x2\n").stdout.decode()
+            self.assertEqual(text, "\t".join(f"#{a['hashtag']} {a['probability']:.4f}" for a in answers) + "\n")
+
+    def test_a_better_answer_is_never_less_probable_whatever_is_asked_for(self):
+        for run in ("bag", "words"):
+            few = self.predict(run, "--top", "2", "--probabilities")
+            everything = self.predict(run, "--top", "1000", "--probabilities")
+            for two, answers in zip(few, everything):
+                probabilities = [answer["probability"] for answer in answers]
+                self.assertEqual(probabilities, sorted(probabilities, reverse=True))
+                self.assertTrue(all(0 < p <= 1 for p in probabilities))
+                self.assertEqual(two, answers[:2])
+
+    def test_a_threshold_empties_answers(self):
+        answers = self.predict("bare", "--probabilities", posts="test-bare.txt")
+        some = self.predict("bare", "--min-probability", "0.2", posts="test-bare.txt")
+        for before, after in zip(answers, some):
+            self.assertEqual(after, [answer for answer in before if answer["probability"] >= 0.2])
+        text = self.succeed("predict", "runs/bare", "--min-probability", "0.2", "--posts", "test-bare.txt").stdout.decode().split("\n")[:-1]
+        self.assertEqual([len(line.split("\t")) if line else 0 for line in text], [len(after) for after in some])
+        # Posts that deserve none get none, and the others get theirs.
+        lines = (self.folder / "test-bare.txt").read_text().splitlines()
+        empty = [not after for after in some]
+        of_bare = [none for none, line in zip(empty, lines) if "#" not in line]
+        of_others = [none for none, line in zip(empty, lines) if "#" in line]
+        self.assertGreater(sum(of_bare), 0.9 * len(of_bare))
+        self.assertLess(sum(of_others), 0.3 * len(of_others))
+        self.assertEqual(self.predict("bag", "--min-probability", "1", stdin=b"w1x1\n\n"), [[], []])
+        both = self.predict("bag", "--min-probability", "0", "--min-score", "1e9", stdin=b"w1x1\n")
+        self.assertEqual(both, [[]])
+        for wrong in ("1.1", "-0.1", "x"):
+            self.assertEqual(self.run_program("predict", "runs/bag", "--min-probability", wrong).returncode, 2)
+
+    def test_figures_agree_with_a_computation_by_hand(self):
+        for run, posts in (("bag", "test.txt"), ("words", "test.txt"), ("bare", "test-bare.txt")):
+            with self.subTest(run=run):
+                lines = (self.folder / posts).read_text().splitlines()
+                judged = {"first_answer": [], "first_ten_answers": []}
+                for line, answers in zip(lines, self.predict(run, "--probabilities", posts=posts)):
+                    own = {hashtag.lower() for hashtag in re.findall(r"#(\w+)", line)}
+                    of_post = [(a["probability"], a["hashtag"] in own) for a in answers]
+                    judged["first_answer"].append(of_post[0])
+                    judged["first_ten_answers"] += of_post
+                figures = self.figures(run)["probabilities"]
+                for name, pairs in judged.items():
+                    pairs.sort(key=lambda pair: pair[0])
+                    bins = [pairs[len(pairs) * i // 15 : len(pairs) * (i + 1) // 15] for i in range(15)]
+                    error = sum(abs(sum(p for p, _ in b) - sum(used for _, used in b)) for b in bins) / len(pairs)
+                    self.assertEqual(figures[name]["answers"], len(pairs))
+                    self.assertEqual([b["answers"] for b in figures[name]["bins"]], [len(b) for b in bins])
+                    # JSON has probabilities as floats, whose order within ties may be another.
+                    self.assertAlmostEqual(figures[name]["expected_calibration_error"], error, delta=2e-3)
+                    self.assertAlmostEqual(figures[name]["brier"], sum((p - used) ** 2 for p, used in pairs) / len(pairs), delta=1e-6)
+                    self.assertAlmostEqual(figures[name]["used_share"], sum(used for _, used in pairs) / len(pairs), delta=1e-9)
+
+    def test_probabilities_are_true(self):
+        for run in ("bag", "words", "bare"):
+            with self.subTest(run=run):
+                for figures in self.figures(run)["probabilities"].values():
+                    self.assertLess(figures["expected_calibration_error"], 0.05)
+                    self.assertAlmostEqual(figures["mean_probability"], figures["used_share"], delta=0.03)
+        # ... for posts like those of data.valid, not for others.
+        other = self.figures("bag", "--posts", "test-bare.txt")
+        like = self.figures("bare")
+        self.assertEqual(other["posts"], like["posts"])
+        first = [figures["probabilities"]["first_answer"] for figures in (other, like)]
+        self.assertEqual([f["answers"] for f in first], [3000, 3000])
+        self.assertGreater(first[0]["expected_calibration_error"], 2 * first[1]["expected_calibration_error"])
+
+    def test_the_table_and_the_plot(self):
+        text = self.succeed("evaluate", "runs/bag", "--reliability", "plot.svg").stdout.decode()
+        figures = self.figures("bag")["probabilities"]["first_answer"]
+        row = next(line for line in text.splitlines() if line.startswith("first answer "))
+        self.assertIn(f"{100 * figures['expected_calibration_error']:.2f}", row)
+        self.assertIn(f"{figures['brier']:.4f}", row)
+        svg = xml.etree.ElementTree.parse(self.folder / "plot.svg").getroot()
+        name = "{http://www.w3.org/2000/svg}"
+        self.assertEqual(svg.tag, name + "svg")
+        self.assertEqual(len(svg.findall(f".//{name}circle")), 15)
+        width, height = (float(x) for x in svg.get("viewBox").split()[2:])
+        for mark in svg.findall(f".//{name}circle"):
+            self.assertTrue(0 < float(mark.get("cx")) < width and 0 < float(mark.get("cy")) < height)
+        self.fail_with("evaluate", "runs/bag", "--reliability", "nowhere/plot.svg", message="nowhere/plot.svg")
+
+    def test_of_many_validation_posts_some_from_all_over_the_file(self):
+        write_lines(self.folder / "many.txt", make_posts(10001, 9) + self.bare * 6 + self.bare[:1001])
+        log = self.succeed("train", self.config("many", data={"valid": "many.txt"}, training={"epochs": 1})).stderr.decode()
+        with_hashtag = re.search(r"fitted on 10,001 validation posts, ([0-9,]+) of them with a hashtag of the table", log)
+        self.assertAlmostEqual(int(with_hashtag[1].replace(",", "")), 5001, delta=20)
+
+    def test_a_run_without_them(self):
+        """One of an older version, say."""
+        run = self.folder / "runs/old"
+        shutil.copytree(self.folder / "runs/words", run)
+        before = (run / "calibration.json").read_bytes()
+        (run / "calibration.json").unlink()
+        message = r"'runs/old' has no calibration\.json, .*tagspace train --resume --output runs/old$"
+        for arguments in (["predict", "--probabilities"], ["predict", "--min-probability", "0.1"], ["evaluate", "--reliability", "x.svg"]):
+            self.fail_with(arguments[0], "runs/old", *arguments[1:], message=message)
+        self.succeed("predict", "runs/old", stdin=b"w1x1\n")
+        figures, whole = self.figures("old"), self.figures("words")
+        self.assertNotIn("probabilities", figures)
+        del whole["probabilities"]
+        self.assertEqual(figures, whole)
+        self.succeed("train", "--resume", "--output", "runs/old", "--threads", "1")
+        self.assertEqual((run / "calibration.json").read_bytes(), before)
+        for damage, message in ((b"{", "calibration.json"), (b"[]", r'has no "temperature" that is a number'),
+                                (before.replace(b'"share": ', b'"share": -'), r'has no "share" that is a number and not negative')):
+            (run / "calibration.json").write_bytes(damage)
+            self.fail_with("predict", "runs/old", "--probabilities", message=message)
 
 
 class Recommending(Workplace):
