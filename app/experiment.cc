@@ -53,7 +53,14 @@ struct Names<LossType> {
 template <>
 struct Names<LexicalType> {
   static constexpr std::array kAll{Named<LexicalType>{LexicalType::none, "none"},
-                                   Named<LexicalType>{LexicalType::linear, "linear"}};
+                                   Named<LexicalType>{LexicalType::linear, "linear"},
+                                   Named<LexicalType>{LexicalType::naive_bayes, "naive_bayes"},
+                                   Named<LexicalType>{LexicalType::neighbors, "neighbors"}};
+};
+template <>
+struct Names<LexicalMixture> {
+  static constexpr std::array kAll{Named<LexicalMixture>{LexicalMixture::learnt, "learnt"},
+                                   Named<LexicalMixture>{LexicalMixture::alone, "alone"}};
 };
 template <>
 struct Names<ScoreType> {
@@ -211,6 +218,10 @@ struct OnlyWith {
   const char* path;
   const char* value;
 };
+struct OnlyUnless {
+  const char* path;
+  const char* value;
+};
 struct Pattern {
   const char* expression;
   const char* meaning;
@@ -248,6 +259,10 @@ Option operator|(Option option, DefaultOf other) {
 }
 Option operator|(Option option, OnlyWith condition) {
   option.only_with = Option::Condition{condition.path, condition.value};
+  return option;
+}
+Option operator|(Option option, OnlyUnless condition) {
+  option.only_with = Option::Condition{condition.path, condition.value, true};
   return option;
 }
 Option operator|(Option option, Pattern pattern) {
@@ -388,13 +403,22 @@ std::vector<Option> make_options() {
       | Range{0, 1e6});
   constexpr OnlyWith kLinearOnly{"lexical.type", "linear"};
   all.push_back(option("lexical.type", TAGSPACE_FIELD(lexical.type),
-      "A second model, of single words: linear, a sparse linear model over words, pairs of words and beginnings of words, trained after the embedding; predict and evaluate then rank by a mixture of both scores, fitted on the validation posts. none: the embedding alone."));
+      "A second model, of single words: linear, a sparse linear model over words, pairs of words and beginnings of words, trained after the embedding. naive_bayes, over words and pairs of words. neighbors: the training posts of the largest tf-idf cosine over words and pairs of words vote for their hashtags. none: the embedding alone."));
+  all.push_back(option("lexical.mixture", TAGSPACE_FIELD(lexical.mixture),
+      "learnt: predict and evaluate rank by a mixture of both scores, fitted on the validation posts. alone: by the model of words, and no vectors are trained; what is said of them here has no meaning then.")
+      | OnlyUnless{"lexical.type", "none"});
   all.push_back(option("lexical.epochs", TAGSPACE_FIELD(lexical.epochs),
       "Passes of the linear model over the training posts, at most; training.early_stopping ends them earlier.")
       | Range{1, 1e6} | kLinearOnly);
   all.push_back(option("lexical.learning_rate", TAGSPACE_FIELD(lexical.learning_rate),
       "Learning rate of the linear model.")
       | Above{0, 1000} | kLinearOnly);
+  all.push_back(option("lexical.smoothing", TAGSPACE_FIELD(lexical.smoothing),
+      "How many words and pairs of words of the average post every hashtag is given besides those of its own posts.")
+      | Above{0, 1e9} | OnlyWith{"lexical.type", "naive_bayes"});
+  all.push_back(option("lexical.neighbors", TAGSPACE_FIELD(lexical.neighbors),
+      "How many training posts vote.")
+      | Range{1, 1e6} | OnlyWith{"lexical.type", "neighbors"});
   // clang-format on
   return all;
 }
@@ -607,8 +631,13 @@ std::string Option::allowed() const {
   return {};
 }
 
+std::string Option::Condition::text() const {
+  return path + (unless ? " is not " : " is ") + value.dump();
+}
+
 bool Option::applies(const Experiment& experiment) const {
-  return !only_with || experiment_option(only_with->path).get(experiment) == only_with->value;
+  if (!only_with) return true;
+  return (experiment_option(only_with->path).get(experiment) == only_with->value) != only_with->unless;
 }
 
 Json parse_json(const std::string& text, const std::string& file) {
@@ -728,8 +757,8 @@ Experiment experiment_from_json(const Json& document, const std::string& file, c
   for (const Option& option : experiment_options()) {
     if (option.applies(experiment) || find_value(document, option.path) == nullptr) continue;
     const Json other = experiment_option(option.only_with->path).get(experiment);
-    throw Error(where(option.path, file, origins) + ": allowed only where " + option.only_with->path +
-                " is " + option.only_with->value.dump() + ", but it is " + other.dump());
+    throw Error(where(option.path, file, origins) + ": allowed only where " +
+                option.only_with->text() + ", but it is " + other.dump());
   }
   return experiment;
 }

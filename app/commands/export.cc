@@ -86,15 +86,15 @@ void write_projector(const NamedTable& table, const std::filesystem::path& folde
 }
 
 int export_tables(const Arguments& arguments) {
-  const TrainedModel trained = arguments.run.load(TrainedModel::Parts::embedding);
-  const std::size_t dim = trained.model.dim();
+  const TrainedModel trained = arguments.run.load(TrainedModel::Parts::vectors);
+  const std::size_t dim = trained.model->dim();
   create_folder(arguments.output);
   const auto write = arguments.format == "word2vec" ? write_word2vec : write_projector;
-  write({"hashtags", trained.model.hashtag_vectors(), dim,
+  write({"hashtags", trained.model->hashtag_vectors(), dim,
          [&](std::uint32_t id) { return "#" + trained.hashtags[id].name; },
          [&](std::uint32_t id) { return std::to_string(trained.hashtags[id].count); }},
         arguments.output);
-  const std::vector<float> words = trained.model.word_vectors();
+  const std::vector<float> words = trained.model->word_vectors();
   write({"words", words, dim, [&](std::uint32_t id) { return trained.tokenizer->token(id); }, nullptr},
         arguments.output);
   return kSuccess;

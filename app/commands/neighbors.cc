@@ -52,7 +52,7 @@ std::vector<std::uint32_t> find_tokens(const TrainedModel& trained, const std::s
 std::vector<float> words_as_posts(TrainedModel& trained) {
   constexpr std::uint32_t kAtOnce = 4096;
   const std::uint32_t words = trained.tokenizer->vocab_size();
-  const std::size_t dim = trained.model.dim();
+  const std::size_t dim = trained.model->dim();
   std::vector<float> vectors(words * dim);
   PackedBatch batch;
   for (std::uint32_t begin = 0; begin < words; begin += kAtOnce) {
@@ -67,12 +67,12 @@ std::vector<float> words_as_posts(TrainedModel& trained) {
 }
 
 int neighbors(const Arguments& arguments) {
-  TrainedModel trained = arguments.run.load(TrainedModel::Parts::embedding);
-  const std::size_t dim = trained.model.dim();
+  TrainedModel trained = arguments.run.load(TrainedModel::Parts::vectors);
+  const std::size_t dim = trained.model->dim();
   const bool query_is_hashtag = arguments.query.starts_with('#');
   const bool of_hashtags = arguments.of == "hashtags";
 
-  const std::span<const float> hashtags = trained.model.hashtag_vectors();
+  const std::span<const float> hashtags = trained.model->hashtag_vectors();
   std::vector<float> query(dim);
   std::vector<float> table;
   std::vector<std::uint32_t> own;  // rows that are the query itself
@@ -90,7 +90,7 @@ int neighbors(const Arguments& arguments) {
       trained.encode(batch, query.data());
       table.assign(hashtags.begin(), hashtags.end());
     } else {
-      table = trained.model.word_vectors();
+      table = trained.model->word_vectors();
       for (const std::uint32_t token : tokens) {
         for (std::size_t i = 0; i < dim; ++i) query[i] += table[token * dim + i];
       }

@@ -91,7 +91,8 @@ int train(const TrainArguments& arguments) {
     RunFolder::check_free(output);
   }
   if (arguments.threads) experiment.training.threads = *arguments.threads;
-  experiment.model.device = choose_device(experiment);
+  // Models of words are trained by the CPU.
+  if (experiment.has_vectors()) experiment.model.device = choose_device(experiment);
 
   const StopSignal stop;
   Reporter reporter;
@@ -120,21 +121,28 @@ int train(const TrainArguments& arguments) {
   }
   const std::string shown_output = shell_word(output.string());
   try {
-    const ModelConfig config = model_config(experiment, *data.tokenizer, data.hashtags, threads);
-    if (config.device.cuda) {
-      check_memory(config, data, experiment.training.batch_size, experiment.tokenizer.max_tokens, reporter);
-    } else {
-      report_memory(config, experiment, data, reporter);
+    std::string done = "done";
+    if (experiment.has_vectors()) {
+      const ModelConfig config = model_config(experiment, *data.tokenizer, data.hashtags, threads);
+      if (config.device.cuda) {
+        check_memory(config, data, experiment.training.batch_size, experiment.tokenizer.max_tokens, reporter);
+      } else {
+        report_memory(config, experiment, data, reporter);
+      }
+      Training training(experiment, data, *run, reporter, [&] { return stop.arrived(); });
+      if (arguments.resume) training.resume();
+      if (!training.run()) {
+        reporter.line(fmt::format(
+            "stopped after {} epochs and {} steps; go on with: tagspace train --resume --output {}",
+            training.state().epochs, format_count(training.state().step), shown_output));
+        return 128 + stop.number();
+      }
+      const TrainingState& state = training.state();
+      done = fmt::format("done: {} epochs in {}; the best was epoch {} with {} {:.4g}", state.epochs,
+                         format_seconds(state.seconds), state.best_epoch,
+                         to_string(experiment.training.metric), state.best.value_or(0));
     }
-    Training training(experiment, data, *run, reporter, [&] { return stop.arrived(); });
-    if (arguments.resume) training.resume();
-    if (!training.run()) {
-      reporter.line(
-          fmt::format("stopped after {} epochs and {} steps; go on with: tagspace train --resume --output {}",
-                      training.state().epochs, format_count(training.state().step), shown_output));
-      return 128 + stop.number();
-    }
-    if (experiment.lexical.type == LexicalType::linear &&
+    if (experiment.lexical.type != LexicalType::none &&
         !train_lexical(experiment, data, *run, reporter, [&] { return stop.arrived(); })) {
       reporter.line(
           fmt::format("stopped while the lexical model was trained; begin it again with: tagspace train "
@@ -142,10 +150,7 @@ int train(const TrainArguments& arguments) {
                       shown_output));
       return 128 + stop.number();
     }
-    const TrainingState& state = training.state();
-    reporter.line(fmt::format("done: {} epochs in {}; the best was epoch {} with {} {:.4g}", state.epochs,
-                              format_seconds(state.seconds), state.best_epoch,
-                              to_string(experiment.training.metric), state.best.value_or(0)));
+    reporter.line(done);
   } catch (const Error& error) {
     reporter.log_only(std::string("error: ") + error.what());
     throw;

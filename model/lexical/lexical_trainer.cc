@@ -10,6 +10,7 @@
 #include "base/files.h"
 #include "base/random.h"
 #include "model/kernels/tasks.h"
+#include "model/lexical/sorted_counts.h"
 
 namespace tagspace {
 namespace {
@@ -17,50 +18,6 @@ namespace {
 constexpr float kSmallSlope = 1e-5F;        // smaller ones change no weight
 constexpr float kWeightOfName = 1;          // of a token, or a pair, that is a hashtag's name
 constexpr float kWeightOfBeginning = 0.3F;  // of the beginnings of the name
-
-// How often each of many keys occurs, in memory that grows with the distinct ones.
-class SortedCounts {
- public:
-  void add(std::span<const std::uint64_t> keys) {
-    block_.insert(block_.end(), keys.begin(), keys.end());
-    if (block_.size() >= kBlock) merge();
-  }
-
-  struct Count {
-    std::uint64_t key;
-    std::uint32_t count;
-  };
-  // Ascending by key.
-  std::vector<Count> take() {
-    merge();
-    return std::move(counts_);
-  }
-
- private:
-  static constexpr std::size_t kBlock = std::size_t{1} << 24U;
-
-  void merge() {
-    std::sort(block_.begin(), block_.end());
-    std::vector<Count> merged;
-    merged.reserve(counts_.size() + block_.size() / 4);
-    auto old = counts_.begin();
-    for (std::size_t i = 0; i < block_.size();) {
-      std::size_t end = i + 1;
-      while (end < block_.size() && block_[end] == block_[i]) ++end;
-      while (old != counts_.end() && old->key < block_[i]) merged.push_back(*old++);
-      auto count = static_cast<std::uint32_t>(end - i);
-      if (old != counts_.end() && old->key == block_[i]) count += (old++)->count;
-      merged.push_back({block_[i], count});
-      i = end;
-    }
-    merged.insert(merged.end(), old, counts_.end());
-    counts_ = std::move(merged);
-    block_.clear();
-  }
-
-  std::vector<std::uint64_t> block_;
-  std::vector<Count> counts_;
-};
 
 // A name as it may stand in a text: "stock_exchange" as "stock exchange" or "stockexchange".
 std::string joined(const std::string& name) {
@@ -164,12 +121,12 @@ void LexicalTrainer::find_weights(std::span<const std::string> hashtag_names) {
         "lexical.type \"linear\" would have more than 4,294,967,295 weights for these training posts");
   }
   arrays_.offsets.assign(arrays_.keys.size() + 1, 0);
-  arrays_.hashtags.reserve(all.size());
+  arrays_.targets.reserve(all.size());
   arrays_.weights.reserve(all.size());
   auto next = first.begin();
   for (const auto& [place, count] : all) {
     ++arrays_.offsets[(place >> 32U) + 1];
-    arrays_.hashtags.push_back(static_cast<std::uint32_t>(place));
+    arrays_.targets.push_back(static_cast<std::uint32_t>(place));
     float weight = 0;
     for (; next != first.end() && next->first == place; ++next) weight += next->second;
     arrays_.weights.push_back(weight);
@@ -219,7 +176,7 @@ void LexicalTrainer::score(std::uint64_t post, std::size_t place) {
   vectors_[place] = lexical_vector(keys_, arrays_.vocabulary(), posts_.tokens(post));
   const std::span<float> scores(slopes_.data() + place * hashtags_, hashtags_);
   std::fill(scores.begin(), scores.end(), 0.0F);
-  arrays_.by_feature().add_scores(vectors_[place], 1, scores);
+  arrays_.scorer().add_scores(vectors_[place], 1, scores);
   // The sums without the -1 that all scores begin with.
   double loss = 0;
   std::vector<float> missing;  // of its hashtags
@@ -248,7 +205,7 @@ void LexicalTrainer::update_features(std::size_t begin, std::size_t end) {
       const float* slopes = slopes_.data() + contributions_[i].post * hashtags_;
       const float rate = options_.learning_rate * contributions_[i].value;
       for (std::size_t w = arrays_.offsets[feature]; w < arrays_.offsets[feature + 1]; ++w) {
-        const float slope = slopes[arrays_.hashtags[w]];
+        const float slope = slopes[arrays_.targets[w]];
         if (std::abs(slope) >= kSmallSlope) arrays_.weights[w] -= rate * slope;
       }
     }
