@@ -48,7 +48,7 @@ struct Names<LossType> {
   static constexpr std::array kAll{
       Named<LossType>{LossType::warp, "warp"}, Named<LossType>{LossType::hinge, "hinge"},
       Named<LossType>{LossType::bpr, "bpr"}, Named<LossType>{LossType::starspace, "starspace"},
-      Named<LossType>{LossType::softmax, "softmax"}};
+      Named<LossType>{LossType::softmax, "softmax"}, Named<LossType>{LossType::skipgram, "skipgram"}};
 };
 template <>
 struct Names<LexicalType> {
@@ -344,7 +344,7 @@ std::vector<Option> make_options() {
       | ShareBelow{1});
 
   all.push_back(option("loss.type", TAGSPACE_FIELD(model.loss),
-      "warp: a margin loss whose weight grows with the estimated rank of the positive hashtag. hinge: a margin loss with one negative. bpr: the logistic loss with one negative. starspace: the mean margin loss of those that violate among negatives that all posts of a step share. softmax: the cross entropy over all hashtags, or over a sample."));
+      "warp: a margin loss whose weight grows with the estimated rank of the positive hashtag. hinge: a margin loss with one negative. bpr: the logistic loss with one negative. starspace: the mean margin loss of those that violate among negatives that all posts of a step share. softmax: the cross entropy over all hashtags, or over a sample. skipgram: word2vec over posts with their hashtags among the words, on the CPU; needs the bag, the cosine score and sgd."));
   all.push_back(option("loss.score", TAGSPACE_FIELD(model.score),
       "Score of a hashtag for a post: dot, the product of their vectors (the paper's), or cosine."));
   all.push_back(option("loss.margin", TAGSPACE_FIELD(model.margin),
@@ -358,8 +358,11 @@ std::vector<Option> make_options() {
   all.push_back(option("loss.negatives", TAGSPACE_FIELD(model.negatives),
       "Where negatives come from (warp, hinge, bpr); for a single post all ways have the same distribution. sampled: draws of its own. shared: one pool of draws for all posts of a step, searched by each in another order, which costs less memory traffic. exact, on the CPU only: all hashtags are scored, and tries and violator drawn. auto: the cheapest for the table and the last epoch's tries."));
   all.push_back(option("loss.negative_samples", TAGSPACE_FIELD(model.negative_samples),
-      "Negatives that all posts of a step share (starspace, softmax); 0, with softmax: all hashtags.")
+      "Negatives that all posts of a step share (starspace, softmax); 0, with softmax: all hashtags. Or those of each pair of neighbouring words (skipgram).")
       | Range{0, 1e6});
+  all.push_back(option("loss.window", TAGSPACE_FIELD(skipgram_window),
+      "Words before and after a word that are its neighbours, at most.")
+      | Range{1, 1000} | OnlyWith{"loss.type", "skipgram"});
   all.push_back(option("loss.all_positives", TAGSPACE_FIELD(model.all_positives),
       "Whether a step takes all hashtags of a post, each with negatives of its own, or one at random (warp, hinge, bpr)."));
 

@@ -33,6 +33,7 @@ struct Experiment {
   // when the data has been read (model_config()).
   ModelConfig model;
   Schedule schedule = Schedule::constant;
+  std::uint32_t skipgram_window = 5;
 
   struct Training {
     std::uint32_t epochs = 20;

@@ -18,6 +18,7 @@
 #include "app/training.h"
 #include "app/training_device.h"
 #include "app/version.h"
+#include "app/word2vec_training.h"
 #include "base/error.h"
 #include "base/files.h"
 #include "data_pipeline/parallel.h"
@@ -122,7 +123,15 @@ int train(const TrainArguments& arguments) {
   const std::string shown_output = shell_word(output.string());
   try {
     std::string done = "done";
-    if (experiment.has_vectors()) {
+    if (experiment.has_vectors() && experiment.model.loss == LossType::skipgram) {
+      const auto outcome = train_word2vec(experiment, data, *run, reporter, [&] { return stop.arrived(); });
+      if (!outcome) {
+        reporter.line(
+            fmt::format("stopped; begin it again with: tagspace train --resume --output {}", shown_output));
+        return 128 + stop.number();
+      }
+      done = *outcome;
+    } else if (experiment.has_vectors()) {
       const ModelConfig config = model_config(experiment, *data.tokenizer, data.hashtags, threads);
       if (config.device.cuda) {
         check_memory(config, data, experiment.training.batch_size, experiment.tokenizer.max_tokens, reporter);
