@@ -318,7 +318,7 @@ TEST(Experiment, ShippedConfigsAreFine) {
     const Experiment experiment = load_experiment(entry.path(), {});
     EXPECT_EQ(experiment.name, entry.path().stem().string());
   }
-  EXPECT_GE(count, 6U);
+  EXPECT_GE(count, 13U);
 }
 
 TEST(Experiment, ShippedSchemaIsTheProgramsOwn) {
