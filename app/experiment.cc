@@ -46,8 +46,8 @@ struct Names<EncoderType> {
 template <>
 struct Names<LossType> {
   static constexpr std::array kAll{
-      Named<LossType>{LossType::warp, "warp"}, Named<LossType>{LossType::hinge, "hinge"},
-      Named<LossType>{LossType::bpr, "bpr"}, Named<LossType>{LossType::starspace, "starspace"},
+      Named<LossType>{LossType::warp, "warp"},       Named<LossType>{LossType::hinge, "hinge"},
+      Named<LossType>{LossType::bpr, "bpr"},         Named<LossType>{LossType::starspace, "starspace"},
       Named<LossType>{LossType::softmax, "softmax"}, Named<LossType>{LossType::skipgram, "skipgram"}};
 };
 template <>
@@ -634,9 +634,7 @@ std::string Option::allowed() const {
   return {};
 }
 
-std::string Option::Condition::text() const {
-  return path + (unless ? " is not " : " is ") + value.dump();
-}
+std::string Option::Condition::text() const { return path + (unless ? " is not " : " is ") + value.dump(); }
 
 bool Option::applies(const Experiment& experiment) const {
   if (!only_with) return true;
@@ -760,8 +758,8 @@ Experiment experiment_from_json(const Json& document, const std::string& file, c
   for (const Option& option : experiment_options()) {
     if (option.applies(experiment) || find_value(document, option.path) == nullptr) continue;
     const Json other = experiment_option(option.only_with->path).get(experiment);
-    throw Error(where(option.path, file, origins) + ": allowed only where " +
-                option.only_with->text() + ", but it is " + other.dump());
+    throw Error(where(option.path, file, origins) + ": allowed only where " + option.only_with->text() +
+                ", but it is " + other.dump());
   }
   return experiment;
 }

@@ -110,8 +110,7 @@ Json condition_schemas(const Experiment& defaults) {
       then.merge_patch(at_path(option.path, false, false));
     }
     all.push_back(
-        {{"if", at_path(condition.path, std::move(other), default_is_fine)},
-         {"then", std::move(then)}});
+        {{"if", at_path(condition.path, std::move(other), default_is_fine)}, {"then", std::move(then)}});
   }
   return all;
 }

@@ -243,8 +243,7 @@ bool train_lexical(const Experiment& experiment, const PreparedData& data, const
       break;
     }
     case LexicalType::naive_bayes:
-      trained.arrays =
-          train_naive_bayes(keys, posts, data.hashtags.size(), experiment.lexical.smoothing);
+      trained.arrays = train_naive_bayes(keys, posts, data.hashtags.size(), experiment.lexical.smoothing);
       report_size(trained.arrays, 1, reporter);
       break;
     case LexicalType::neighbors:

@@ -13,8 +13,8 @@ namespace tagspace {
 
 // Trains: a linear model until the validation's metric has not become better for
 // training.early_stopping.patience epochs, or for lexical.epochs. Finds the mixture that is best on the
-// validation posts, unless it is to stand alone; and writes the run's lexical.safetensors. False, with nothing
-// written, if stop_asked.
+// validation posts, unless it is to stand alone; and writes the run's lexical.safetensors. False, with
+// nothing written, if stop_asked.
 [[nodiscard]] bool train_lexical(const Experiment& experiment, const PreparedData& data, const RunFolder& run,
                                  Reporter& reporter, const std::function<bool()>& stop_asked);
 

@@ -32,7 +32,7 @@ struct TrainedModel {
   std::unique_ptr<Tokenizer> tokenizer;
   HashtagVocabulary hashtags;
   std::unique_ptr<InferenceModel> model;  // none where the model of words stands alone
-  bool as_bag = false;  // the best checkpoint is of the bag epochs of a cnn
+  bool as_bag = false;                    // the best checkpoint is of the bag epochs of a cnn
   std::uint32_t threads = 1;
   std::unique_ptr<kernels::CpuContext> context;
   EncodePosts on_device;                  // if posts are encoded elsewhere than on the CPU

@@ -53,11 +53,11 @@ std::optional<std::string> train_word2vec(const Experiment& experiment, const Pr
   const std::uint32_t threads = resolve_threads(experiment.training.threads);
   const ModelConfig config = model_config(experiment, *data.tokenizer, data.hashtags, threads);
   kernels::CpuContext context(threads);
-  Word2Vec model({data.train->posts(), [&](std::uint64_t post) { return data.train->tokens(post); },
-                  [&](std::uint64_t post) { return data.train->hashtags(post); }},
-                 config.vocab_size, config.hashtags,
-                 {config.seed, config.dim, experiment.skipgram_window, config.negative_samples,
-                  config.initial_scale});
+  Word2Vec model(
+      {data.train->posts(), [&](std::uint64_t post) { return data.train->tokens(post); },
+       [&](std::uint64_t post) { return data.train->hashtags(post); }},
+      config.vocab_size, config.hashtags,
+      {config.seed, config.dim, experiment.skipgram_window, config.negative_samples, config.initial_scale});
   const Metric metric = experiment.training.metric;
   const std::uint32_t epochs = experiment.training.epochs;
   const auto rate_after = [&](std::uint32_t done) {
@@ -80,8 +80,11 @@ std::optional<std::string> train_word2vec(const Experiment& experiment, const Pr
       throw Error("the loss is not a finite number any more: lower optimizer.learning_rate");
     ++epoch;
     const bool improved = !best || is_better(value, *best, metric);
-    const Json line = {
-        {"epoch", epoch}, {"phase", "skipgram"}, {"loss", loss}, {"seconds", seconds()}, {"valid", to_json(valid)}};
+    const Json line = {{"epoch", epoch},
+                       {"phase", "skipgram"},
+                       {"loss", loss},
+                       {"seconds", seconds()},
+                       {"valid", to_json(valid)}};
     lines += line.dump() + '\n';
     write_file(run.metrics(), lines);
     reporter.line(fmt::format("skipgram epoch {}/{}: loss {:.4f}; valid {}{}", epoch, epochs, loss,

@@ -9,7 +9,8 @@
 namespace tagspace {
 namespace {
 
-// Streams of random numbers: of the first vectors and of the order of posts; those of a post are from kPosts on.
+// Streams of random numbers: of the first vectors and of the order of posts; those of a post are from kPosts
+// on.
 constexpr std::uint64_t kFirstVectors = ~std::uint64_t{0};
 constexpr std::uint64_t kOrder = 0;
 constexpr std::uint64_t kPosts = 1;

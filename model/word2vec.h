@@ -1,6 +1,6 @@
-// word2vec: skip-gram with negative sampling (Mikolov, Sutskever, Chen, Corrado, Dean, NIPS 2013) over posts in
-// which hashtags stand among the words. A hashtag's vector is a word's like any other, and a post's the mean of
-// its words'.
+// word2vec: skip-gram with negative sampling (Mikolov, Sutskever, Chen, Corrado, Dean, NIPS 2013) over posts
+// in which hashtags stand among the words. A hashtag's vector is a word's like any other, and a post's the
+// mean of its words'.
 //
 // A corpus does not keep where in a post its hashtags stood. So each is put between two words drawn anew in
 // every epoch, and comes to be a neighbour of all of them.
@@ -39,20 +39,23 @@ class Word2Vec {
   // `posts` must outlive it. Tokens are below `words`, hashtags below `hashtags`.
   Word2Vec(LabelledPosts posts, std::uint32_t words, std::uint32_t hashtags, const Options& options);
 
-  // One pass over the posts, whose learning rate goes from one value to the other in equal steps, a post each.
-  // The mean loss of a neighbour, or a negative number if `stop_asked`.
+  // One pass over the posts, whose learning rate goes from one value to the other in equal steps, a post
+  // each. The mean loss of a neighbour, or a negative number if `stop_asked`.
   double train_epoch(std::uint64_t epoch, float first_rate, float last_rate,
                      const std::function<bool()>& stop_asked);
 
   // Input vectors, [words, dim] and [hashtags, dim].
-  [[nodiscard]] std::span<const float> word_vectors() const { return std::span(inputs_).first(words_ * dim()); }
+  [[nodiscard]] std::span<const float> word_vectors() const {
+    return std::span(inputs_).first(words_ * dim());
+  }
   [[nodiscard]] std::span<const float> hashtag_vectors() const {
     return std::span(inputs_).subspan(words_ * dim());
   }
 
   // A post's tokens with its hashtags put among them, as numbers above the words'.
   void mix(std::uint64_t post, Random& random, std::vector<std::uint32_t>& tokens) const;
-  // The token whose share of all counts ^ 0.75, end to end by number, `position` from 0 to below 1 falls into.
+  // The token whose share of all counts ^ 0.75, end to end by number, `position` from 0 to below 1 falls
+  // into.
   [[nodiscard]] std::uint32_t token_at(double position) const;
   // A step for one neighbour: `targets` are the centre and then its negatives. Returns the loss.
   double step(std::uint32_t neighbor, std::span<const std::uint32_t> targets, float rate);

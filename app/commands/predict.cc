@@ -136,7 +136,8 @@ Command add_predict(CLI::App& program) {
       "parts of its score.\n"
       "The score is what the model was trained by: the dot product of the post's and the hashtag's vector, "
       "or their "
-      "cosine; with a lexical.type, a mixture of that and the words' score, or that alone. It orders the hashtags "
+      "cosine; with a lexical.type, a mixture of that and the words' score, or that alone. It orders the "
+      "hashtags "
       "of a post and can be compared between posts, but is no probability.\n"
       "Hashtags in the post are taken out before it is read, as in training. A post without a known word "
       "gets an answer, too.");

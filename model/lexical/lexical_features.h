@@ -9,8 +9,8 @@
 // and the vector has length 1 (tf-idf with cosine normalisation: Salton, Buckley, "Term-weighting approaches
 // in automatic text retrieval", IP&M 1988). What no training post has is left out.
 //
-// Naive Bayes counts instead: a feature has the value kind * tf, and two more features say what the sum of these
-// values is, and that it is a post.
+// Naive Bayes counts instead: a feature has the value kind * tf, and two more features say what the sum of
+// these values is, and that it is a post.
 #pragma once
 
 #include <cstddef>

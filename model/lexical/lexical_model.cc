@@ -138,8 +138,7 @@ LexicalModel::LexicalModel(const std::filesystem::path& path, std::vector<std::s
     scorer_.neighbors = file_.get_integers("neighbors", {1})[0];
     scorer_.post_offsets = file_.get_integers("posts.offsets", {size_of("posts.offsets")});
     scorer_.post_hashtags = file_.get_integers("posts.hashtags", {size_of("posts.hashtags")});
-    whole = whole && scorer_.neighbors > 0 &&
-            in_order(scorer_.post_offsets, scorer_.post_hashtags.size()) &&
+    whole = whole && scorer_.neighbors > 0 && in_order(scorer_.post_offsets, scorer_.post_hashtags.size()) &&
             within(scorer_.post_hashtags, hashtags);
     all_targets = scorer_.post_offsets.size() - 1;
   }

@@ -196,7 +196,7 @@ TEST(Neighbors, EqualTheFormula) {
   const LexicalKeys keys = keys_of_words();
   for (const std::uint64_t seed : {4U, 5U, 6U}) {
     const Posts posts = random_posts(60, seed);
-    const Posts others = random_posts(40, seed + 100);
+    const Posts others = random_posts(10, seed + 100);
     for (const std::uint32_t neighbors : {1U, 5U, 1000U}) {
       const LexicalArrays arrays = index_neighbors(keys, posts.labelled(), neighbors);
       for (const Tokens& tokens : others.tokens)

@@ -1,11 +1,11 @@
-#include "model/word2vec.h"
-
 #include <algorithm>
 #include <cmath>
 #include <gtest/gtest.h>
 #include <numeric>
 #include <random>
 #include <set>
+
+#include "model/word2vec.h"
 
 namespace tagspace {
 namespace {
@@ -165,7 +165,8 @@ TEST(Word2Vec, HashtagsStandAnywhereAmongTheWords) {
     model.mix(0, random, tokens);
     places.insert(std::find(tokens.begin(), tokens.end(), 10U) - tokens.begin());
     Tokens words;
-    std::copy_if(tokens.begin(), tokens.end(), std::back_inserter(words), [](auto token) { return token < 10; });
+    std::copy_if(tokens.begin(), tokens.end(), std::back_inserter(words),
+                 [](auto token) { return token < 10; });
     EXPECT_EQ(words, posts.tokens[0]);
     std::sort(tokens.begin(), tokens.end());
     EXPECT_EQ(tokens, (Tokens{3, 4, 5, 10, 11}));
