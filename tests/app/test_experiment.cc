@@ -137,7 +137,7 @@ TEST(Experiment, EveryKeyArrivesWhereItBelongs) {
 
 TEST(Experiment, KeysOfOneTypeArriveToo) {
   Json document = kSmallest;
-  document["loss"] = {{"type", "skipgram"}, {"window", 7}};
+  document["loss"] = {{"type", "skipgram"}, {"window", 7U}};
   document["lexical"] = {{"type", "naive_bayes"}, {"smoothing", 2.5}};
   Experiment e = experiment_from_json(document, "c.json");
   EXPECT_EQ(e.model.loss, LossType::skipgram);
@@ -146,7 +146,7 @@ TEST(Experiment, KeysOfOneTypeArriveToo) {
   EXPECT_EQ(e.lexical.mixture, LexicalMixture::learnt);
   EXPECT_TRUE(e.has_vectors());
   EXPECT_EQ(e.lexical.smoothing, 2.5F);
-  document["lexical"] = {{"type", "neighbors"}, {"neighbors", 3}};
+  document["lexical"] = {{"type", "neighbors"}, {"neighbors", 3U}};
   e = experiment_from_json(document, "c.json");
   EXPECT_EQ(e.lexical.type, LexicalType::neighbors);
   EXPECT_EQ(e.lexical.neighbors, 3U);
