@@ -46,14 +46,21 @@ struct Names<EncoderType> {
 template <>
 struct Names<LossType> {
   static constexpr std::array kAll{
-      Named<LossType>{LossType::warp, "warp"}, Named<LossType>{LossType::hinge, "hinge"},
-      Named<LossType>{LossType::bpr, "bpr"}, Named<LossType>{LossType::starspace, "starspace"},
-      Named<LossType>{LossType::softmax, "softmax"}};
+      Named<LossType>{LossType::warp, "warp"},       Named<LossType>{LossType::hinge, "hinge"},
+      Named<LossType>{LossType::bpr, "bpr"},         Named<LossType>{LossType::starspace, "starspace"},
+      Named<LossType>{LossType::softmax, "softmax"}, Named<LossType>{LossType::skipgram, "skipgram"}};
 };
 template <>
 struct Names<LexicalType> {
   static constexpr std::array kAll{Named<LexicalType>{LexicalType::none, "none"},
-                                   Named<LexicalType>{LexicalType::linear, "linear"}};
+                                   Named<LexicalType>{LexicalType::linear, "linear"},
+                                   Named<LexicalType>{LexicalType::naive_bayes, "naive_bayes"},
+                                   Named<LexicalType>{LexicalType::neighbors, "neighbors"}};
+};
+template <>
+struct Names<LexicalMixture> {
+  static constexpr std::array kAll{Named<LexicalMixture>{LexicalMixture::learnt, "learnt"},
+                                   Named<LexicalMixture>{LexicalMixture::alone, "alone"}};
 };
 template <>
 struct Names<ScoreType> {
@@ -216,6 +223,10 @@ struct OnlyWith {
   const char* path;
   const char* value;
 };
+struct OnlyUnless {
+  const char* path;
+  const char* value;
+};
 struct Pattern {
   const char* expression;
   const char* meaning;
@@ -253,6 +264,10 @@ Option operator|(Option option, DefaultOf other) {
 }
 Option operator|(Option option, OnlyWith condition) {
   option.only_with = Option::Condition{condition.path, condition.value};
+  return option;
+}
+Option operator|(Option option, OnlyUnless condition) {
+  option.only_with = Option::Condition{condition.path, condition.value, true};
   return option;
 }
 Option operator|(Option option, Pattern pattern) {
@@ -347,7 +362,7 @@ std::vector<Option> make_options() {
       | ShareBelow{1});
 
   all.push_back(option("loss.type", TAGSPACE_FIELD(model.loss),
-      "warp: a margin loss whose weight grows with the estimated rank of the positive hashtag. hinge: a margin loss with one negative. bpr: the logistic loss with one negative. starspace: the mean margin loss of those that violate among negatives that all posts of a step share. softmax: the cross entropy over all hashtags, or over a sample."));
+      "warp: a margin loss whose weight grows with the estimated rank of the positive hashtag. hinge: a margin loss with one negative. bpr: the logistic loss with one negative. starspace: the mean margin loss of those that violate among negatives that all posts of a step share. softmax: the cross entropy over all hashtags, or over a sample. skipgram: word2vec over posts with their hashtags among the words, on the CPU; needs the bag, the cosine score and sgd."));
   all.push_back(option("loss.score", TAGSPACE_FIELD(model.score),
       "Score of a hashtag for a post: dot, the product of their vectors (the paper's), or cosine."));
   all.push_back(option("loss.margin", TAGSPACE_FIELD(model.margin),
@@ -361,8 +376,11 @@ std::vector<Option> make_options() {
   all.push_back(option("loss.negatives", TAGSPACE_FIELD(model.negatives),
       "Where negatives come from (warp, hinge, bpr); for a single post all ways have the same distribution. sampled: draws of its own. shared: one pool of draws for all posts of a step, searched by each in another order, which costs less memory traffic. exact, on the CPU only: all hashtags are scored, and tries and violator drawn. auto: the cheapest for the table and the last epoch's tries."));
   all.push_back(option("loss.negative_samples", TAGSPACE_FIELD(model.negative_samples),
-      "Negatives that all posts of a step share (starspace, softmax); 0, with softmax: all hashtags.")
+      "Negatives that all posts of a step share (starspace, softmax); 0, with softmax: all hashtags. Or those of each pair of neighbouring words (skipgram).")
       | Range{0, 1e6});
+  all.push_back(option("loss.window", TAGSPACE_FIELD(skipgram_window),
+      "Words before and after a word that are its neighbours, at most.")
+      | Range{1, 1000} | OnlyWith{"loss.type", "skipgram"});
   all.push_back(option("loss.all_positives", TAGSPACE_FIELD(model.all_positives),
       "Whether a step takes all hashtags of a post, each with negatives of its own, or one at random (warp, hinge, bpr)."));
 
@@ -406,13 +424,22 @@ std::vector<Option> make_options() {
       | Range{0, 1e6});
   constexpr OnlyWith kLinearOnly{"lexical.type", "linear"};
   all.push_back(option("lexical.type", TAGSPACE_FIELD(lexical.type),
-      "A second model, of single words: linear, a sparse linear model over words, pairs of words and beginnings of words, trained after the embedding; predict and evaluate then rank by a mixture of both scores, fitted on the validation posts. none: the embedding alone."));
+      "A second model, of single words: linear, a sparse linear model over words, pairs of words and beginnings of words, trained after the embedding. naive_bayes, over words and pairs of words. neighbors: the training posts of the largest tf-idf cosine over words and pairs of words vote for their hashtags. none: the embedding alone."));
+  all.push_back(option("lexical.mixture", TAGSPACE_FIELD(lexical.mixture),
+      "learnt: predict and evaluate rank by a mixture of both scores, fitted on the validation posts. alone: by the model of words, and no vectors are trained; what is said of them here has no meaning then.")
+      | OnlyUnless{"lexical.type", "none"});
   all.push_back(option("lexical.epochs", TAGSPACE_FIELD(lexical.epochs),
       "Passes of the linear model over the training posts, at most; training.early_stopping ends them earlier.")
       | Range{1, 1e6} | kLinearOnly);
   all.push_back(option("lexical.learning_rate", TAGSPACE_FIELD(lexical.learning_rate),
       "Learning rate of the linear model.")
       | Above{0, 1000} | kLinearOnly);
+  all.push_back(option("lexical.smoothing", TAGSPACE_FIELD(lexical.smoothing),
+      "How many words and pairs of words of the average post every hashtag is given besides those of its own posts.")
+      | Above{0, 1e9} | OnlyWith{"lexical.type", "naive_bayes"});
+  all.push_back(option("lexical.neighbors", TAGSPACE_FIELD(lexical.neighbors),
+      "How many training posts vote.")
+      | Range{1, 1e6} | OnlyWith{"lexical.type", "neighbors"});
   // clang-format on
   return all;
 }
@@ -625,8 +652,11 @@ std::string Option::allowed() const {
   return {};
 }
 
+std::string Option::Condition::text() const { return path + (unless ? " is not " : " is ") + value.dump(); }
+
 bool Option::applies(const Experiment& experiment) const {
-  return !only_with || experiment_option(only_with->path).get(experiment) == only_with->value;
+  if (!only_with) return true;
+  return (experiment_option(only_with->path).get(experiment) == only_with->value) != only_with->unless;
 }
 
 Json parse_json(const std::string& text, const std::string& file) {
@@ -746,8 +776,8 @@ Experiment experiment_from_json(const Json& document, const std::string& file, c
   for (const Option& option : experiment_options()) {
     if (option.applies(experiment) || find_value(document, option.path) == nullptr) continue;
     const Json other = experiment_option(option.only_with->path).get(experiment);
-    throw Error(where(option.path, file, origins) + ": allowed only where " + option.only_with->path +
-                " is " + option.only_with->value.dump() + ", but it is " + other.dump());
+    throw Error(where(option.path, file, origins) + ": allowed only where " + option.only_with->text() +
+                ", but it is " + other.dump());
   }
   return experiment;
 }

@@ -22,7 +22,8 @@
 namespace tagspace {
 
 enum class Schedule { constant, linear };
-enum class LexicalType { none, linear };
+enum class LexicalType { none, linear, naive_bayes, neighbors };
+enum class LexicalMixture { learnt, alone };
 enum class Metric { precision_at_1, recall_at_10, mrr, mean_rank };
 
 struct Experiment {
@@ -35,6 +36,7 @@ struct Experiment {
   PostFeatures::Kinds features;          // of the encoder bag
   std::uint32_t features_min_count = 2;  // posts that have one, at least
   Schedule schedule = Schedule::constant;
+  std::uint32_t skipgram_window = 5;
 
   struct Training {
     std::uint32_t epochs = 20;
@@ -47,9 +49,17 @@ struct Experiment {
   } training;
   struct {
     LexicalType type = LexicalType::none;
+    LexicalMixture mixture = LexicalMixture::learnt;
     std::uint32_t epochs = 20;
     float learning_rate = 0.05F;
+    float smoothing = 10000;
+    std::uint32_t neighbors = 100;
   } lexical;
+
+  // Whether there are vectors to train: not where a model of words is to stand alone.
+  [[nodiscard]] bool has_vectors() const {
+    return lexical.type == LexicalType::none || lexical.mixture == LexicalMixture::learnt;
+  }
 };
 
 // One key of the experiment file.
@@ -73,10 +83,15 @@ struct Option {
   std::string pattern;          // of a text: an ECMAScript regular expression for the whole of it...
   std::string pattern_meaning;  // ...and in words
 
-  // The key has a meaning, and is allowed, only while another has this value.
+  // The key has a meaning, and is allowed, only while another has this value; with `unless`, any other.
   struct Condition {
     std::string path;
     nlohmann::ordered_json value;
+    bool unless = false;
+
+    // "lexical.type is not "none"".
+    [[nodiscard]] std::string text() const;
+    friend bool operator==(const Condition&, const Condition&) = default;
   };
   std::optional<Condition> only_with;
 

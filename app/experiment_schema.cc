@@ -22,8 +22,7 @@ Json bound(double value) {
 std::string full_description(const Option& option) {
   std::string text = option.description;
   if (option.only_with) {
-    text +=
-        fmt::format(" Allowed only where {} is {}.", option.only_with->path, option.only_with->value.dump());
+    text += fmt::format(" Allowed only where {}.", option.only_with->text());
   }
   if (!option.default_of.empty()) text += fmt::format(" Default: the value of {}.", option.default_of);
   return text;
@@ -94,25 +93,24 @@ Json at_path(const std::string& path, Json schema, bool needed) {
 // "encoder.window only where encoder.type is cnn", for all keys with the same condition.
 Json condition_schemas(const Experiment& defaults) {
   Json all = Json::array();
-  std::vector<std::pair<std::string, Json>> done;
+  std::vector<Option::Condition> done;
   for (const Option& first : experiment_options()) {
     if (!first.only_with) continue;
-    const std::pair<std::string, Json> condition{first.only_with->path, first.only_with->value};
+    const Option::Condition& condition = *first.only_with;
     if (std::find(done.begin(), done.end(), condition) != done.end()) continue;
     done.push_back(condition);
     // Left out, the other key has its default, which may or may not be the value asked for.
-    const bool default_is_fine = experiment_option(condition.first).get(defaults) == condition.second;
+    const bool default_is_fine =
+        (experiment_option(condition.path).get(defaults) == condition.value) != condition.unless;
+    Json other = {{"const", condition.value}};
+    if (!condition.unless) other = {{"not", std::move(other)}};
     Json then = Json::object();
     for (const Option& option : experiment_options()) {
-      if (!option.only_with || option.only_with->path != condition.first ||
-          option.only_with->value != condition.second) {
-        continue;
-      }
+      if (option.only_with != condition) continue;
       then.merge_patch(at_path(option.path, false, false));
     }
     all.push_back(
-        {{"if", at_path(condition.first, {{"not", {{"const", condition.second}}}}, default_is_fine)},
-         {"then", std::move(then)}});
+        {{"if", at_path(condition.path, std::move(other), default_is_fine)}, {"then", std::move(then)}});
   }
   return all;
 }

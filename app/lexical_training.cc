@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <stdexcept>
 #include <vector>
 
 #include "app/trained_model.h"
@@ -14,6 +15,8 @@
 #include "model/inference/ranking.h"
 #include "model/kernels/scoring.h"
 #include "model/lexical/lexical_trainer.h"
+#include "model/lexical/naive_bayes.h"
+#include "model/lexical/neighbors.h"
 
 namespace tagspace {
 namespace {
@@ -24,46 +27,73 @@ constexpr int kShares = 20;  // of the mixture, between the lexical score alone 
 // A validation post's scores by one model, for all hashtags.
 using Scores = std::span<float>;
 
+RankingMetrics metrics_of(std::span<const float> scores, std::span<const std::uint32_t> own) {
+  RankingMetrics metrics;
+  metrics.add(ranks_of(scores, own));
+  return metrics;
+}
+
 // Validation posts with the scores of both models, some at a time.
 class Validation {
  public:
-  Validation(const PreparedData& data, TrainedModel& embedding, const LexicalKeys& keys)
-      : data_(data), embedding_(embedding), keys_(keys) {}
+  // `embedding` may be none: its scores are then 0.
+  Validation(const PreparedData& data, TrainedModel* embedding, const LexicalKeys& keys,
+             kernels::CpuContext& context)
+      : data_(data), embedding_(embedding), keys_(keys), context_(context) {}
 
   // Calls body(post, of_embedding, of_words) for all posts, in pieces that are each shared out to the
   // threads, and after each piece after(count).
   template <typename Body, typename After>
   void for_posts(const LexicalArrays& lexical, const Body& body, const After& after) {
     const std::size_t hashtags = data_.hashtags.size();
-    const LexicalVocabulary vocabulary = lexical.vocabulary();
-    const LexicalWeights weights = lexical.by_feature();
-    const auto table = embedding_.model.hashtag_vectors();
-    const std::size_t dim = embedding_.model.dim();
+    const LexicalScorer scorer = lexical.scorer();
     std::vector<float> of_embedding(kPostsAtATime * hashtags);
     std::vector<float> of_words(kPostsAtATime * hashtags);
-    std::vector<float> vectors(kPostsAtATime * dim);
-    PackedBatch batch;
     for (std::uint64_t first = 0; first < data_.valid->posts(); first += kPostsAtATime) {
       const std::size_t count = std::min<std::uint64_t>(kPostsAtATime, data_.valid->posts() - first);
-      batch.clear();
-      for (std::size_t i = 0; i < count; ++i) data_.valid->append_to(batch, first + i);
-      embedding_.encode(batch, vectors.data());
-      kernels::products({vectors.data(), count, dim}, {table.data(), hashtags, dim}, nullptr,
-                        of_embedding.data(), *embedding_.context);
-      embedding_.context->pool.run(count, [&](std::size_t i, std::size_t) {
+      if (embedding_ != nullptr) score_by_embedding(first, count, of_embedding.data());
+      context_.pool.run(count, [&](std::size_t i, std::size_t) {
         const Scores words(of_words.data() + i * hashtags, hashtags);
         std::fill(words.begin(), words.end(), 0.0F);
-        weights.add_scores(lexical_vector(keys_, vocabulary, data_.valid->tokens(first + i)), 1, words);
+        scorer.add_scores(lexical_vector(keys_, scorer.vocabulary, data_.valid->tokens(first + i)), 1, words);
         body(first + i, Scores(of_embedding.data() + i * hashtags, hashtags), words);
       });
       after(count);
     }
   }
 
+  // Of the model of words alone.
+  RankingMetrics metrics_of_words(const LexicalArrays& lexical) {
+    std::vector<RankingMetrics> of_posts(data_.valid->posts());
+    for_posts(
+        lexical,
+        [&](std::uint64_t post, Scores /*of_embedding*/, Scores of_words) {
+          of_posts[post] = metrics_of(of_words, data_.valid->hashtags(post));
+        },
+        [](std::size_t) {});
+    RankingMetrics sum;
+    for (const RankingMetrics& of_post : of_posts) sum += of_post;
+    return sum.averages();
+  }
+
  private:
+  void score_by_embedding(std::uint64_t first, std::size_t count, float* scores) {
+    const auto table = embedding_->model->hashtag_vectors();
+    const std::size_t dim = embedding_->model->dim();
+    batch_.clear();
+    for (std::size_t i = 0; i < count; ++i) data_.valid->append_to(batch_, first + i);
+    vectors_.resize(count * dim);
+    embedding_->encode(batch_, vectors_.data());
+    kernels::products({vectors_.data(), count, dim}, {table.data(), data_.hashtags.size(), dim}, nullptr,
+                      scores, context_);
+  }
+
   const PreparedData& data_;
-  TrainedModel& embedding_;
+  TrainedModel* embedding_;
   const LexicalKeys& keys_;
+  kernels::CpuContext& context_;
+  PackedBatch batch_;
+  std::vector<float> vectors_;
 };
 
 // Its own scale, so that a share of the mixture means the same whatever the scales of the two scores: the
@@ -82,72 +112,28 @@ double spread(Scores scores) {
 // What the epoch and the mixture are chosen by: better at the top and in the first ten.
 double worth_of(const RankingMetrics& averages) { return averages.precision_at_1 + averages.recall_at_10; }
 
-RankingMetrics metrics_of(std::span<const float> scores, std::span<const std::uint32_t> own) {
-  RankingMetrics metrics;
-  metrics.add(ranks_of(scores, own));
-  return metrics;
+// `copies`: how many of the weights are held at once.
+void report_size(const LexicalArrays& arrays, std::uint64_t copies, Reporter& reporter) {
+  const std::uint64_t bytes = copies * (16 * arrays.keys.size() + 8 * arrays.weights.size());
+  reporter.line(fmt::format("lexical: {} features, {} weights, which take about {} MiB",
+                            format_count(arrays.keys.size()), format_count(arrays.weights.size()),
+                            format_count(bytes >> 20U)));
 }
 
-}  // namespace
+struct Mixed {
+  double share = 0;  // of the embedding
+  ScoreMixture mixture;
+  RankingMetrics valid;
+};
 
-bool train_lexical(const Experiment& experiment, const PreparedData& data, const RunFolder& run,
-                   Reporter& reporter, const std::function<bool()>& stop_asked) {
-  TrainedModel embedding =
-      load_trained_model(run.path(), experiment.training.threads, "cpu", TrainedModel::Parts::embedding);
-  const LexicalKeys keys(token_texts(*data.tokenizer));
-  std::vector<std::string> names;
-  for (std::uint32_t h = 0; h < data.hashtags.size(); ++h) names.push_back(data.hashtags[h].name);
-  LabelledPosts posts{data.train->posts(), [&](std::uint64_t post) { return data.train->tokens(post); },
-                      [&](std::uint64_t post) { return data.train->hashtags(post); }};
-  LexicalTrainer trainer(keys, posts, names, {experiment.model.seed, experiment.lexical.learning_rate},
-                         *embedding.context);
-  const std::uint64_t features = trainer.arrays().keys.size();
-  const std::uint64_t weights_count = trainer.arrays().weights.size();
-  // Twice: as they are, and as they were in the best epoch.
-  const std::uint64_t bytes = 2 * (16 * features + 8 * weights_count);
-  reporter.line(fmt::format("lexical: {} features, {} weights, which take about {} MiB",
-                            format_count(features), format_count(weights_count), format_count(bytes >> 20U)));
-
-  Validation validation(data, embedding, keys);
-  std::optional<double> best;
-  LexicalArrays best_arrays;
-  std::uint32_t best_epoch = 0;
-  const std::uint32_t patience = experiment.training.patience;
-  for (std::uint32_t epoch = 0; epoch < experiment.lexical.epochs; ++epoch) {
-    if (patience > 0 && epoch >= best_epoch + patience && best) break;
-    const double loss = trainer.train_epoch(epoch, stop_asked);
-    if (loss < 0) return false;
-    if (!std::isfinite(loss)) {
-      throw Error("the lexical model's loss is not a finite number any more: lower lexical.learning_rate");
-    }
-    std::vector<RankingMetrics> of_posts(data.valid->posts());
-    RankingMetrics sum;
-    validation.for_posts(
-        trainer.arrays(),
-        [&](std::uint64_t post, Scores /*of_embedding*/, Scores of_words) {
-          of_posts[post] = metrics_of(of_words, data.valid->hashtags(post));
-        },
-        [](std::size_t) {});
-    for (const RankingMetrics& of_post : of_posts) sum += of_post;
-    const RankingMetrics averages = sum.averages();
-    const double worth = worth_of(averages);
-    const bool improved = !best || worth > *best;
-    reporter.line(fmt::format("lexical epoch {}/{}: loss {:.4f}; valid {}{}", epoch + 1,
-                              experiment.lexical.epochs, loss, format_metrics(averages),
-                              improved ? " (best so far)" : ""));
-    if (!improved) continue;
-    best = worth;
-    best_epoch = epoch + 1;
-    best_arrays = trainer.arrays();
-  }
-
-  // The mixture: shares of two scores, each in units of its own spread.
+// The best mixture: shares of two scores, each in units of its own spread.
+Mixed find_mixture(const PreparedData& data, Validation& validation, const LexicalArrays& arrays) {
   const std::uint64_t valid_posts = data.valid->posts();
   double embedding_spread = 0;
   double lexical_spread = 0;
   std::vector<std::pair<double, double>> spreads(valid_posts);
   validation.for_posts(
-      best_arrays,
+      arrays,
       [&](std::uint64_t post, Scores of_embedding, Scores of_words) {
         spreads[post] = {spread(of_embedding), spread(of_words)};
       },
@@ -166,7 +152,7 @@ bool train_lexical(const Experiment& experiment, const PreparedData& data, const
   std::vector<RankingMetrics> sums(kShares + 1);
   std::vector<std::vector<RankingMetrics>> of_posts(kPostsAtATime, sums);
   validation.for_posts(
-      best_arrays,
+      arrays,
       [&](std::uint64_t post, Scores of_embedding, Scores of_words) {
         std::vector<float> mixed(of_embedding.size());
         for (int share = 0; share <= kShares; ++share) {
@@ -182,21 +168,103 @@ bool train_lexical(const Experiment& experiment, const PreparedData& data, const
           for (std::size_t share = 0; share < sums.size(); ++share) sums[share] += of_posts[i][share];
         }
       });
-  if (stop_asked()) return false;
   int chosen = 0;
   for (int share = 1; share <= kShares; ++share) {
     const auto worth = [&](int of) { return worth_of(sums[static_cast<std::size_t>(of)].averages()); };
     if (worth(share) > worth(chosen)) chosen = share;
   }
-  const RankingMetrics averages = sums[static_cast<std::size_t>(chosen)].averages();
-  const double share = static_cast<double>(chosen) / kShares;
+  return {static_cast<double>(chosen) / kShares, mixture_of(chosen),
+          sums[static_cast<std::size_t>(chosen)].averages()};
+}
+
+struct Trained {
+  LexicalArrays arrays;
+  std::uint32_t epoch = 0;  // the best; 0: trained without epochs
+};
+
+// The linear model's best epoch; nothing if stop_asked.
+std::optional<Trained> train_linear(const Experiment& experiment, const LexicalKeys& keys,
+                                    const LabelledPosts& posts, std::span<const std::string> names,
+                                    Validation& validation, Reporter& reporter, kernels::CpuContext& context,
+                                    const std::function<bool()>& stop_asked) {
+  LexicalTrainer trainer(keys, posts, names, {experiment.model.seed, experiment.lexical.learning_rate},
+                         context);
+  // As the weights are, and as they were in the best epoch.
+  report_size(trainer.arrays(), 2, reporter);
+  std::optional<double> best;
+  Trained trained;
+  const std::uint32_t patience = experiment.training.patience;
+  for (std::uint32_t epoch = 0; epoch < experiment.lexical.epochs; ++epoch) {
+    if (patience > 0 && epoch >= trained.epoch + patience && best) break;
+    const double loss = trainer.train_epoch(epoch, stop_asked);
+    if (loss < 0) return std::nullopt;
+    if (!std::isfinite(loss)) {
+      throw Error("the lexical model's loss is not a finite number any more: lower lexical.learning_rate");
+    }
+    const RankingMetrics averages = validation.metrics_of_words(trainer.arrays());
+    const double worth = worth_of(averages);
+    const bool improved = !best || worth > *best;
+    reporter.line(fmt::format("lexical epoch {}/{}: loss {:.4f}; valid {}{}", epoch + 1,
+                              experiment.lexical.epochs, loss, format_metrics(averages),
+                              improved ? " (best so far)" : ""));
+    if (!improved) continue;
+    best = worth;
+    trained = {trainer.arrays(), epoch + 1};
+  }
+  return trained;
+}
+
+}  // namespace
+
+bool train_lexical(const Experiment& experiment, const PreparedData& data, const RunFolder& run,
+                   Reporter& reporter, const std::function<bool()>& stop_asked) {
+  const bool alone = !experiment.has_vectors();
+  std::optional<TrainedModel> embedding;
+  if (!alone) {
+    embedding.emplace(
+        load_trained_model(run.path(), experiment.training.threads, "cpu", TrainedModel::Parts::vectors));
+  }
+  kernels::CpuContext context(resolve_threads(experiment.training.threads));
+  const LexicalKeys keys(token_texts(*data.tokenizer));
+  std::vector<std::string> names;
+  for (std::uint32_t h = 0; h < data.hashtags.size(); ++h) names.push_back(data.hashtags[h].name);
+  const LabelledPosts posts{data.train->posts(), [&](std::uint64_t post) { return data.train->tokens(post); },
+                            [&](std::uint64_t post) { return data.train->hashtags(post); }};
+  Validation validation(data, alone ? nullptr : &*embedding, keys, context);
+  Trained trained;
+  switch (experiment.lexical.type) {
+    case LexicalType::none:
+      throw std::logic_error("no model of words to train");
+    case LexicalType::linear: {
+      auto of_best_epoch =
+          train_linear(experiment, keys, posts, names, validation, reporter, context, stop_asked);
+      if (!of_best_epoch) return false;
+      trained = std::move(*of_best_epoch);
+      break;
+    }
+    case LexicalType::naive_bayes:
+      trained.arrays = train_naive_bayes(keys, posts, data.hashtags.size(), experiment.lexical.smoothing);
+      report_size(trained.arrays, 1, reporter);
+      break;
+    case LexicalType::neighbors:
+      trained.arrays = index_neighbors(keys, posts, experiment.lexical.neighbors);
+      report_size(trained.arrays, 1, reporter);
+      break;
+  }
+  const Mixed mixed = alone ? Mixed{0, {0, 1}, validation.metrics_of_words(trained.arrays)}
+                            : find_mixture(data, validation, trained.arrays);
+  if (stop_asked()) return false;
   const nlohmann::ordered_json state = {{"format", RunFolder::kFormat},
-                                        {"epoch", best_epoch},
-                                        {"share_of_embedding", share},
-                                        {"valid", to_json(averages)}};
-  write_lexical_model(run.lexical(), best_arrays, mixture_of(chosen), state.dump());
-  reporter.line(fmt::format("lexical: best after epoch {}; {:.0f} % embedding and {:.0f} % words: valid {}",
-                            best_epoch, 100 * share, 100 * (1 - share), format_metrics(averages)));
+                                        {"epoch", trained.epoch},
+                                        {"share_of_embedding", mixed.share},
+                                        {"valid", to_json(mixed.valid)}};
+  write_lexical_model(run.lexical(), trained.arrays, mixed.mixture, state.dump());
+  reporter.line(fmt::format("lexical: {}{}valid {}",
+                            trained.epoch > 0 ? fmt::format("best after epoch {}; ", trained.epoch) : "",
+                            alone ? ""
+                                  : fmt::format("{:.0f} % embedding and {:.0f} % words: ", 100 * mixed.share,
+                                                100 * (1 - mixed.share)),
+                            format_metrics(mixed.valid)));
   return true;
 }
 

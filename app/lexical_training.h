@@ -1,5 +1,5 @@
-// The part of a training that comes after the epochs of the embedding: the sparse model of words, and how its
-// score and the embedding's are mixed.
+// The part of a training that comes after the epochs of the embedding, if there is one: the sparse model of
+// words, and how its score and the embedding's are mixed.
 #pragma once
 
 #include <functional>
@@ -11,9 +11,10 @@
 
 namespace tagspace {
 
-// Trains until the validation's metric has not become better for training.early_stopping.patience epochs, or
-// for lexical.epochs; finds the mixture that is best on the validation posts; and writes the run's
-// lexical.safetensors. False, with nothing written, if stop_asked.
+// Trains: a linear model until the validation's metric has not become better for
+// training.early_stopping.patience epochs, or for lexical.epochs. Finds the mixture that is best on the
+// validation posts, unless it is to stand alone; and writes the run's lexical.safetensors. False, with
+// nothing written, if stop_asked.
 [[nodiscard]] bool train_lexical(const Experiment& experiment, const PreparedData& data, const RunFolder& run,
                                  Reporter& reporter, const std::function<bool()>& stop_asked);
 

@@ -26,14 +26,14 @@ namespace tagspace {
 inline constexpr std::size_t kPostsAtOnce = 512;
 
 struct TrainedModel {
-  enum class Parts { all, embedding };
+  enum class Parts { all, vectors };
 
   RunFolder run;
   std::unique_ptr<Tokenizer> tokenizer;
   std::optional<PostFeatures> features;  // that the encoder takes in beside words
   HashtagVocabulary hashtags;
-  InferenceModel model;
-  bool as_bag = false;  // the best checkpoint is of the bag epochs of a cnn
+  std::unique_ptr<InferenceModel> model;  // none where the model of words stands alone
+  bool as_bag = false;                    // the best checkpoint is of the bag epochs of a cnn
   std::uint32_t threads = 1;
   std::unique_ptr<kernels::CpuContext> context;
   EncodePosts on_device;                  // if posts are encoded elsewhere than on the CPU
@@ -55,14 +55,14 @@ struct TrainedModel {
                                 std::size_t k = 0);
 
  private:
-  // Calls body(post, scores), with the mixed scores of all hashtags, on any thread.
+  // Calls body(post, scores), with the scores of all hashtags by the model of words, or mixed, on any thread.
   template <typename Body>
-  void for_scores(const PackedBatch& batch, std::span<const float> vectors, const Body& body);
+  void for_scores(const PackedBatch& batch, const Body& body);
 };
 
 // Loads the best checkpoint of a run, whatever it was trained on, and its lexical model if it is to have one
-// and that is asked for; posts are encoded on `device`. Errors name the file that is missing or damaged, or
-// say why the device cannot be used.
+// and that is asked for; posts are encoded on `device`. Errors name the file that is missing or damaged, say
+// why the device cannot be used, or that the run has no vectors if they are asked for.
 [[nodiscard]] TrainedModel load_trained_model(const std::filesystem::path& run, std::uint32_t threads,
                                               const std::string& device, TrainedModel::Parts parts);
 

@@ -132,7 +132,7 @@ TrainingState TrainingState::from_json(const std::string& text, const std::strin
 }
 
 std::optional<PostFeatures> count_features(const Experiment& experiment, const PreparedData& data) {
-  if (!experiment.features.any()) return std::nullopt;
+  if (!experiment.features.any() || !experiment.has_vectors()) return std::nullopt;
   return PostFeatures::count(
       token_texts(*data.tokenizer), experiment.features,
       {data.train->posts(), [&](std::uint64_t post) { return data.train->tokens(post); }},

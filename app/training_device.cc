@@ -15,9 +15,34 @@ std::string gibibytes(std::uint64_t bytes) {
   return fmt::format("{:.1f} GiB", static_cast<double>(bytes) / (1 << 30));
 }
 
+// What word2vec.h cannot do otherwise.
+void check_skipgram(const Experiment& experiment) {
+  const auto needs = [](const char* key, const std::string& found, const char* allowed) {
+    throw Error(fmt::format("{} is {} and loss.type \"skipgram\", which allows {}", key, found, allowed));
+  };
+  const ModelConfig& model = experiment.model;
+  if (model.encoder != EncoderType::bag) needs("encoder.type", "\"cnn\"", "\"bag\"");
+  if (experiment.features.pairs) needs("encoder.pairs", "true", "false");
+  if (experiment.features.beginnings) needs("encoder.beginnings", "true", "false");
+  if (model.pooling != PoolingType::mean) needs("encoder.pooling", "\"sqrtn\"", "\"mean\"");
+  if (model.score != ScoreType::cosine) needs("loss.score", "\"dot\"", "\"cosine\"");
+  if (model.optimizer != OptimizerType::sgd) needs("optimizer.type", "\"adagrad\"", "\"sgd\"");
+  if (model.max_norm != 0) needs("optimizer.max_norm", fmt::format("{}", model.max_norm), "0");
+  if (model.word_dropout != 0) needs("encoder.word_dropout", fmt::format("{}", model.word_dropout), "0");
+  if (model.dropout != 0) needs("encoder.dropout", fmt::format("{}", model.dropout), "0");
+  if (model.negative_samples == 0) needs("loss.negative_samples", "0", "at least 1");
+  const std::string& device = experiment.training.device;
+  if (device != "auto" && device != "cpu")
+    needs("training.device", '"' + device + '"', "\"auto\" and \"cpu\"");
+}
+
 }  // namespace
 
 Device choose_device(const Experiment& experiment) {
+  if (experiment.model.loss == LossType::skipgram) {
+    check_skipgram(experiment);
+    return {};
+  }
   Device device;
   try {
     device = find_device(experiment.training.device);

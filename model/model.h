@@ -17,7 +17,8 @@ namespace tagspace {
 
 enum class EncoderType { cnn, bag };
 enum class PoolingType { mean, sqrtn };  // see model/kernels/encoder.h
-enum class LossType { warp, hinge, bpr, starspace, softmax };
+// skipgram is word2vec's, trained by word2vec.h and not by Model.
+enum class LossType { warp, hinge, bpr, starspace, softmax, skipgram };
 enum class ScoreType { dot, cosine };
 enum class RankWeightType { harmonic, log, linear };
 enum class NegativesType { sampled, shared, exact, automatic };

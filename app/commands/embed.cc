@@ -38,8 +38,8 @@ std::string npy_header(std::size_t rows, std::size_t columns) {
 }
 
 int embed(const Arguments& arguments) {
-  TrainedModel trained = arguments.run.load(TrainedModel::Parts::embedding);
-  const std::size_t dim = trained.model.dim();
+  TrainedModel trained = arguments.run.load(TrainedModel::Parts::vectors);
+  const std::size_t dim = trained.model->dim();
   PostReader reader(arguments.posts, trained.tokenizer->config().lowercase);
   PostBatcher batcher(reader, *trained.tokenizer, trained.hashtags, trained.threads);
   Output output;

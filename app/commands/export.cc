@@ -86,11 +86,11 @@ void write_projector(const NamedTable& table, const std::filesystem::path& folde
 }
 
 int export_tables(const Arguments& arguments) {
-  TrainedModel trained = arguments.run.load(TrainedModel::Parts::embedding);
-  const std::size_t dim = trained.model.dim();
+  TrainedModel trained = arguments.run.load(TrainedModel::Parts::vectors);
+  const std::size_t dim = trained.model->dim();
   create_folder(arguments.output);
   const auto write = arguments.format == "word2vec" ? write_word2vec : write_projector;
-  write({"hashtags", trained.model.hashtag_vectors(), dim,
+  write({"hashtags", trained.model->hashtag_vectors(), dim,
          [&](std::uint32_t id) { return "#" + trained.hashtags[id].name; },
          [&](std::uint32_t id) { return std::to_string(trained.hashtags[id].count); }},
         arguments.output);

@@ -49,12 +49,12 @@ std::vector<std::uint32_t> find_tokens(const TrainedModel& trained, const std::s
 }
 
 int neighbors(const Arguments& arguments) {
-  TrainedModel trained = arguments.run.load(TrainedModel::Parts::embedding);
-  const std::size_t dim = trained.model.dim();
+  TrainedModel trained = arguments.run.load(TrainedModel::Parts::vectors);
+  const std::size_t dim = trained.model->dim();
   const bool query_is_hashtag = arguments.query.starts_with('#');
   const bool of_hashtags = arguments.of == "hashtags";
 
-  const std::span<const float> hashtags = trained.model.hashtag_vectors();
+  const std::span<const float> hashtags = trained.model->hashtag_vectors();
   std::vector<float> query(dim);
   std::vector<float> table;
   std::vector<std::uint32_t> own;  // rows that are the query itself

@@ -148,7 +148,7 @@ Command add_predict(CLI::App& program) {
   app->add_option(
          "--reasons", arguments->reasons,
          "Say for each hashtag which words, pairs of words and beginnings of words speak most for it, "
-         "at most so many (runs with lexical.type \"linear\")")
+         "at most so many (runs with a lexical.type)")
       ->check(CLI::Range(1, 1000))
       ->option_text("N")
       ->needs(json);
@@ -161,7 +161,8 @@ Command add_predict(CLI::App& program) {
       "parts of its score.\n"
       "The score is what the model was trained by: the dot product of the post's and the hashtag's vector, "
       "or their "
-      "cosine; with lexical.type \"linear\" a mixture of that and the words' score. It orders the hashtags "
+      "cosine; with a lexical.type, a mixture of that and the words' score, or that alone. It orders the "
+      "hashtags "
       "of a post and can be compared between posts, but is no probability.\n"
       "The probability is fitted on all posts of the experiment's data.valid, and holds for posts like "
       "those: "

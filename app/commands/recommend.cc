@@ -99,7 +99,7 @@ UserPosts by_user(const FilePosts& all) {
 }
 
 std::vector<float> encode(TrainedModel& trained, const UserPosts& posts) {
-  const std::size_t dim = trained.model.dim();
+  const std::size_t dim = trained.model->dim();
   std::vector<float> vectors(posts.posts() * dim);
   PackedBatch batch;
   for (std::size_t begin = 0; begin < posts.posts(); begin += kEncodedAtOnce) {
@@ -142,7 +142,7 @@ std::string row(const std::string& name, const Figures& figures) {
 
 int recommend(const Arguments& arguments) {
   const RecommendationConfig& config = arguments.config;
-  TrainedModel trained = arguments.run.load(TrainedModel::Parts::embedding);
+  TrainedModel trained = arguments.run.load(TrainedModel::Parts::vectors);
   const std::string name = trained.run.experiment().name;
   const UserPosts posts = [&] {
     const FilePosts all = read_posts(arguments.posts, trained);
@@ -161,7 +161,7 @@ int recommend(const Arguments& arguments) {
         config.others, arguments.posts.string(), posts.users(), posts.users() - 1));
   }
   const RecommendationRanks ranks =
-      rank_held_out_posts(posts, encode(trained, posts), trained.model.dim(), config, *trained.context);
+      rank_held_out_posts(posts, encode(trained, posts), trained.model->dim(), config, *trained.context);
 
   const std::size_t candidates = config.others > 0 ? config.others + 1 : posts.users();
   const std::size_t earlier = posts.posts() - posts.users();

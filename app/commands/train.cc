@@ -19,6 +19,7 @@
 #include "app/training.h"
 #include "app/training_device.h"
 #include "app/version.h"
+#include "app/word2vec_training.h"
 #include "base/error.h"
 #include "base/files.h"
 #include "data_pipeline/parallel.h"
@@ -92,7 +93,8 @@ int train(const TrainArguments& arguments) {
     RunFolder::check_free(output);
   }
   if (arguments.threads) experiment.training.threads = *arguments.threads;
-  experiment.model.device = choose_device(experiment);
+  // Models of words are trained by the CPU.
+  if (experiment.has_vectors()) experiment.model.device = choose_device(experiment);
 
   const StopSignal stop;
   Reporter reporter;
@@ -128,28 +130,39 @@ int train(const TrainArguments& arguments) {
   }
   const std::string shown_output = shell_word(output.string());
   try {
-    const ModelConfig config = model_config(experiment, *data.tokenizer, features, data.hashtags, threads);
-    if (config.device.cuda) {
-      check_memory(config, data, features, experiment.training.batch_size, experiment.tokenizer.max_tokens,
-                   reporter);
-    } else {
-      report_memory(config, experiment, data, features, reporter);
-    }
     const auto stop_asked = [&] { return stop.arrived(); };
-    TrainingState state;
-    {
+    std::string done = "done";
+    if (experiment.has_vectors() && experiment.model.loss == LossType::skipgram) {
+      const auto outcome = train_word2vec(experiment, data, *run, reporter, stop_asked);
+      if (!outcome) {
+        reporter.line(
+            fmt::format("stopped; begin it again with: tagspace train --resume --output {}", shown_output));
+        return 128 + stop.number();
+      }
+      done = *outcome;
+    } else if (experiment.has_vectors()) {
+      const ModelConfig config = model_config(experiment, *data.tokenizer, features, data.hashtags, threads);
+      if (config.device.cuda) {
+        check_memory(config, data, features, experiment.training.batch_size, experiment.tokenizer.max_tokens,
+                     reporter);
+      } else {
+        report_memory(config, experiment, data, features, reporter);
+      }
       Training training(experiment, data, features, *run, reporter, stop_asked);
       if (arguments.resume) training.resume();
-      const bool done = training.run();
-      state = training.state();
-      if (!done) {
+      const bool ended = training.run();
+      const TrainingState& state = training.state();
+      if (!ended) {
         reporter.line(fmt::format(
             "stopped after {} epochs and {} steps; go on with: tagspace train --resume --output {}",
             state.epochs, format_count(state.step), shown_output));
         return 128 + stop.number();
       }
+      done = fmt::format("done: {} epochs in {}; the best was epoch {} with {} {:.4g}", state.epochs,
+                         format_seconds(state.seconds), state.best_epoch,
+                         to_string(experiment.training.metric), state.best.value_or(0));
     }
-    if (experiment.lexical.type == LexicalType::linear &&
+    if (experiment.lexical.type != LexicalType::none &&
         !train_lexical(experiment, data, *run, reporter, stop_asked)) {
       reporter.line(
           fmt::format("stopped while the lexical model was trained; begin it again with: tagspace train "
@@ -163,9 +176,7 @@ int train(const TrainArguments& arguments) {
           shown_output));
       return 128 + stop.number();
     }
-    reporter.line(fmt::format("done: {} epochs in {}; the best was epoch {} with {} {:.4g}", state.epochs,
-                              format_seconds(state.seconds), state.best_epoch,
-                              to_string(experiment.training.metric), state.best.value_or(0)));
+    reporter.line(done);
   } catch (const Error& error) {
     reporter.log_only(std::string("error: ") + error.what());
     throw;

@@ -370,6 +370,14 @@ int Tuning::run() {
 int tune(const TuneArguments& arguments) {
   Experiment experiment = load_experiment(arguments.config, arguments.settings);
   if (arguments.threads) experiment.training.threads = *arguments.threads;
+  if (!experiment.has_vectors()) {
+    throw Error("'" + arguments.config.string() +
+                "': lexical.mixture is \"alone\": tune searches settings of vectors; allowed is \"learnt\"");
+  }
+  if (experiment.model.loss == LossType::skipgram) {
+    throw Error("'" + arguments.config.string() +
+                "': loss.type is \"skipgram\", which tune has nothing to search for; allowed are all others");
+  }
   experiment.model.device = choose_device(experiment);
   std::filesystem::path output = arguments.output;
   if (output.empty()) output = experiment.name + "-tuned.json";

@@ -80,6 +80,8 @@ void LexicalKeys::of_post(std::span<const std::uint32_t> tokens, std::vector<std
   }
 }
 
+bool LexicalKeys::is_beginning(std::uint64_t key) { return key >> 62U == kBeginning; }
+
 float LexicalKeys::weight_of_kind(std::uint64_t key) { return kWeights.at(key >> 62U); }
 
 std::string LexicalKeys::text(std::uint64_t key, std::span<const std::uint32_t> tokens) const {
@@ -105,18 +107,27 @@ void LexicalVocabulary::vector_of(std::vector<std::uint64_t>& of_post,
                                   std::vector<LexicalFeature>& vector) const {
   vector.clear();
   std::sort(of_post.begin(), of_post.end());
+  const bool counting = counts();
   double squares = 0;
+  double size = 0;
   for (std::size_t i = 0; i < of_post.size();) {
     std::size_t end = i + 1;
     while (end < of_post.size() && of_post[end] == of_post[i]) ++end;
     const std::size_t number = find(of_post[i]);
     if (number < keys.size()) {
       const double times = static_cast<double>(end - i);
-      const auto value = static_cast<float>((1 + std::log(times)) * weights[number]);
+      const auto value = static_cast<float>((counting ? times : 1 + std::log(times)) * weights[number]);
       vector.push_back({static_cast<std::uint32_t>(number), value});
       squares += double{value} * value;
+      size += value;
     }
     i = end;
+  }
+  if (counting) {
+    const auto last = static_cast<std::uint32_t>(keys.size() - 1);
+    vector.push_back({last - 1, 1});
+    vector.push_back({last, static_cast<float>(size)});
+    return;
   }
   if (squares == 0) return;
   const auto inverse = static_cast<float>(1 / std::sqrt(squares));

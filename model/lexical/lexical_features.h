@@ -8,6 +8,9 @@
 //
 // and the vector has length 1 (tf-idf with cosine normalisation: Salton, Buckley, "Term-weighting approaches
 // in automatic text retrieval", IP&M 1988). What no training post has is left out.
+//
+// Naive Bayes counts instead: a feature has the value kind * tf, and two more features say what the sum of
+// these values is, and that it is a post.
 #pragma once
 
 #include <cstddef>
@@ -38,6 +41,11 @@ class LexicalKeys {
   [[nodiscard]] static std::uint64_t of_token(std::uint32_t token);
   [[nodiscard]] static std::uint64_t of_pair(std::uint32_t first, std::uint32_t second);
 
+  // Of vectors that count: the value of the first is always 1, that of the second the sum of all others.
+  static constexpr std::uint64_t kConstant = std::uint64_t{3} << 62U;
+  static constexpr std::uint64_t kSize = kConstant + 1;
+
+  [[nodiscard]] static bool is_beginning(std::uint64_t key);
   // 1, 0.7 or 0.5.
   [[nodiscard]] static float weight_of_kind(std::uint64_t key);
   // The feature's text as it stands in the post, such as "stock exchange" or "exch...". Empty if the post has
@@ -52,11 +60,13 @@ class LexicalKeys {
   std::vector<std::uint32_t> beginning_offsets_;  // [tokens + 1]
 };
 
-// Features by key: those that training posts have. The arrays are the caller's.
+// Features by key: those that training posts have. The arrays are the caller's. Where the last two are
+// LexicalKeys::kConstant and kSize, vectors count.
 struct LexicalVocabulary {
   std::span<const std::uint64_t> keys;  // ascending
-  std::span<const float> weights;       // of a feature that occurs once: kind * ln((N + 1) / df)
+  std::span<const float> weights;       // of a feature that occurs once: kind * ln((N + 1) / df), or kind
 
+  [[nodiscard]] bool counts() const { return !keys.empty() && keys.back() == LexicalKeys::kSize; }
   // The number of the feature, or keys.size() if there is none.
   [[nodiscard]] std::size_t find(std::uint64_t key) const;
   // The post's vector, by ascending number. `keys` are those of the post; their order is lost.

@@ -121,12 +121,12 @@ void LexicalTrainer::find_weights(std::span<const std::string> hashtag_names) {
         "lexical.type \"linear\" would have more than 4,294,967,295 weights for these training posts");
   }
   arrays_.offsets.assign(arrays_.keys.size() + 1, 0);
-  arrays_.hashtags.reserve(all.size());
+  arrays_.targets.reserve(all.size());
   arrays_.weights.reserve(all.size());
   auto next = first.begin();
   for (const auto& [place, count] : all) {
     ++arrays_.offsets[(place >> 32U) + 1];
-    arrays_.hashtags.push_back(static_cast<std::uint32_t>(place));
+    arrays_.targets.push_back(static_cast<std::uint32_t>(place));
     float weight = 0;
     for (; next != first.end() && next->first == place; ++next) weight += next->second;
     arrays_.weights.push_back(weight);
@@ -176,7 +176,7 @@ void LexicalTrainer::score(std::uint64_t post, std::size_t place) {
   vectors_[place] = lexical_vector(keys_, arrays_.vocabulary(), posts_.tokens(post));
   const std::span<float> scores(slopes_.data() + place * hashtags_, hashtags_);
   std::fill(scores.begin(), scores.end(), 0.0F);
-  arrays_.by_feature().add_scores(vectors_[place], 1, scores);
+  arrays_.scorer().add_scores(vectors_[place], 1, scores);
   // The sums without the -1 that all scores begin with.
   double loss = 0;
   std::vector<float> missing;  // of its hashtags
@@ -205,7 +205,7 @@ void LexicalTrainer::update_features(std::size_t begin, std::size_t end) {
       const float* slopes = slopes_.data() + contributions_[i].post * hashtags_;
       const float rate = options_.learning_rate * contributions_[i].value;
       for (std::size_t w = arrays_.offsets[feature]; w < arrays_.offsets[feature + 1]; ++w) {
-        const float slope = slopes[arrays_.hashtags[w]];
+        const float slope = slopes[arrays_.targets[w]];
         if (std::abs(slope) >= kSmallSlope) arrays_.weights[w] -= rate * slope;
       }
     }

@@ -4,8 +4,9 @@
 //
 // as LIBLINEAR's L2-loss support vector machines and their kin for large label sets have it (Fan, Chang,
 // Hsieh, Wang, Lin, JMLR 2008; Prabhu, Varma, KDD 2014), by plain stochastic gradient descent: a few posts
-// are scored with the weights as they stand, and then all their gradients applied. Weights begin at 0, but
-// for features that are a hashtag's name. What is computed does not depend on the number of threads.
+// are scored with the weights as they stand, and then all their gradients applied. s is the model's score
+// less 1, so that of a hashtag of which nothing is known it is -1. Weights begin at 0, but for features that
+// are a hashtag's name. What is computed does not depend on the number of threads.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// How often each of many keys occurs, in memory that grows with the distinct ones.
+// Counting keys; private to this folder.
 #pragma once
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 
 namespace tagspace {
 
+// How often each of many keys occurs, in memory that grows with the distinct ones.
 class SortedCounts {
  public:
   void add(std::span<const std::uint64_t> keys) {

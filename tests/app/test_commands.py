@@ -1085,6 +1085,97 @@ class Lexical(Workplace):
         self.fail_with("evaluate", "runs/damaged", message=r"damaged/lexical\.safetensors' is not a whole checkpoint")
 
 
+class Baselines(Workplace):
+    """Systems that others are compared with: counting models alone and mixed, and word2vec."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        training = {"epochs": 2, "early_stopping": {"patience": 0}}
+        for name, lexical in (("bayes", {"type": "naive_bayes", "smoothing": 100}), ("near", {"type": "neighbors", "neighbors": 20})):
+            cls.succeed("train", cls.config(name, lexical={**lexical, "mixture": "alone"}))
+            cls.succeed("train", cls.config(f"{name}-mixed", lexical=lexical, training=training))
+        cls.config("word2vec", loss={"type": "skipgram", "score": "cosine", "negative_samples": 5},
+                   optimizer={"type": "sgd", "learning_rate": 0.1, "schedule": "linear"}, training={"epochs": 6})
+        cls.log = cls.succeed("train", "word2vec.json").stderr.decode()
+
+    def precision(self, run):
+        done = self.succeed("evaluate", f"runs/{run}", "--posts", "valid.txt", "--json", "-")
+        return json.loads(done.stdout)["precision_at_1"]
+
+    def test_alone_they_answer_and_have_no_vectors(self):
+        for name in ("bayes", "near"):
+            run = f"runs/{name}"
+            self.assertFalse((self.folder / run / "best.safetensors").exists())
+            # Three of a post's words give its hashtag away.
+            self.assertGreater(self.precision(name), 0.8)
+            self.assertAlmostEqual(self.precision(name), state_of(self.folder / run / "lexical.safetensors")["valid"]["precision_at_1"], delta=1e-6)
+            post = b"c1 w3x1 c7 w3x2 w3x5"
+            done = self.succeed("predict", run, "--json", "--top", "2", "--reasons", "4", stdin=post)
+            best = json.loads(done.stdout)["hashtags"][0]
+            self.assertEqual(best["hashtag"], "tag3")
+            self.assertTrue({"w3x1", "w3x2", "w3x5"} & {reason["text"] for reason in best["because"]}, best)
+            for command in (("embed", run), ("neighbors", run, "#tag3"), ("export", run, "--output", "vectors")):
+                self.fail_with(*command, message=r'has no vectors: its lexical\.mixture is "alone"; allowed here is "learnt"')
+
+    def test_mixed_they_are_no_worse_than_either(self):
+        for name in ("bayes", "near"):
+            state = state_of(self.folder / f"runs/{name}-mixed/lexical.safetensors")
+            self.assertAlmostEqual(self.precision(f"{name}-mixed"), state["valid"]["precision_at_1"], delta=1e-6)
+            alone = state_of(self.folder / f"runs/{name}/lexical.safetensors")["valid"]
+            worth = [valid["precision_at_1"] + valid["recall_at_10"] for valid in (state["valid"], alone)]
+            self.assertGreaterEqual(worth[0], worth[1])
+            self.succeed("embed", f"runs/{name}-mixed", stdin=b"c1 w3x1")
+
+    def test_word2vec_is_a_run_like_others(self):
+        self.assertGreater(self.precision("word2vec"), 0.5)
+        lines = [json.loads(line) for line in (self.folder / "runs/word2vec/metrics.jsonl").read_text().splitlines()]
+        self.assertEqual([line["epoch"] for line in lines], list(range(1, len(lines) + 1)))
+        best = max(line["valid"]["recall_at_10"] for line in lines)
+        self.assertEqual(state_of(self.folder / "runs/word2vec/best.safetensors")["valid"]["recall_at_10"], best)
+        near = self.succeed("neighbors", "runs/word2vec", "#tag3", "--of", "words", "--top", "5").stdout.decode()
+        self.assertGreaterEqual(near.count("w3x"), 4, near)
+        self.succeed("embed", "runs/word2vec", stdin=b"c1 w3x1")
+        self.succeed("export", "runs/word2vec", "--output", "vectors-of-word2vec")
+
+    def test_threads_change_nothing(self):
+        for name, file in (("bayes", "lexical"), ("near", "lexical"), ("word2vec", "best")):
+            for threads in ("1", "3"):
+                self.succeed("train", f"{name}.json", "--threads", threads, "--output", f"runs/{name}-{threads}")
+                self.assertEqual((self.folder / f"runs/{name}/{file}.safetensors").read_bytes(),
+                                 (self.folder / f"runs/{name}-{threads}/{file}.safetensors").read_bytes())
+
+    def test_stopped_word2vec_begins_again(self):
+        with subprocess.Popen([PROGRAM, "train", "word2vec.json", "--output", "runs/stopped"], cwd=self.folder,
+                              stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as program:
+            text = ""
+            while line := program.stderr.readline().decode():
+                text += line
+                if "skipgram epoch 2/" in line:
+                    program.send_signal(signal.SIGINT)
+            status = program.wait(120)
+        self.assertEqual(status, 130, text)
+        self.assertIn("begin it again with: tagspace train --resume --output runs/stopped", text)
+        self.assert_nothing_half_written()
+        self.succeed("train", "--resume", "--output", "runs/stopped")
+        self.assertEqual((self.folder / "runs/word2vec/best.safetensors").read_bytes(), (self.folder / "runs/stopped/best.safetensors").read_bytes())
+
+    def test_what_cannot_be(self):
+        skipgram = {"loss": {"type": "skipgram", "score": "cosine", "negative_samples": 5}, "optimizer": {"type": "sgd"}}
+        for name, sections, message in (
+                ("vectors", {**skipgram, "encoder": {"type": "cnn"}}, r'encoder\.type is "cnn" and loss\.type "skipgram", which allows "bag"'),
+                ("dot", {**skipgram, "loss": {**skipgram["loss"], "score": "dot"}}, r'loss\.score is "dot" and .* allows "cosine"'),
+                ("adagrad", {**skipgram, "optimizer": {"type": "adagrad"}}, r'optimizer\.type is "adagrad" and .* allows "sgd"'),
+                ("draws", {**skipgram, "loss": {**skipgram["loss"], "negative_samples": 0}}, r"loss\.negative_samples is 0 and .* allows at least 1"),
+                ("gpu", {**skipgram, "training": {"device": "cuda"}}, r'training\.device is "cuda" and .* allows "auto" and "cpu"'),
+                ("mixture", {"lexical": {"mixture": "alone"}}, r'lexical\.mixture: allowed only where lexical\.type is not "none", but it is "none"'),
+                ("smooth", {"lexical": {"type": "linear", "smoothing": 3}}, r'lexical\.smoothing: allowed only where lexical\.type is "naive_bayes"'),
+                ("window", {"loss": {"window": 3}}, r'loss\.window: allowed only where loss\.type is "skipgram"')):
+            self.fail_with("train", self.config(f"not-{name}", **sections), message=message)
+        self.fail_with("tune", "bayes.json", "--minutes", "1", message=r'lexical\.mixture is "alone": tune searches settings of vectors')
+        self.fail_with("tune", "word2vec.json", "--minutes", "1", message=r'loss\.type is "skipgram", which tune')
+
+
 class Tuning(Workplace):
     """The search for better settings. Time decides nothing here: there is more of it than --trials can use."""
 

@@ -80,7 +80,7 @@ TEST(Experiment, EveryKeyArrivesWhereItBelongs) {
     "training": {"epochs": 6, "bag_epochs": 5, "batch_size": 11, "device": "cpu", "threads": 2,
                  "row_updates": "hogwild", "table_format": "bfloat16",
                  "early_stopping": {"metric": "mean_rank", "patience": 0}},
-    "lexical": {"type": "linear", "epochs": 7, "learning_rate": 0.125}})");
+    "lexical": {"type": "linear", "mixture": "alone", "epochs": 7, "learning_rate": 0.125}})");
   const Experiment e = experiment_from_json(document, "c.json");
   EXPECT_EQ(e.name, "a-1");
   EXPECT_EQ(e.model.seed, 7U);
@@ -110,6 +110,8 @@ TEST(Experiment, EveryKeyArrivesWhereItBelongs) {
   EXPECT_EQ(e.model.negative_samples, 12U);
   EXPECT_TRUE(e.model.all_positives);
   EXPECT_EQ(e.lexical.type, LexicalType::linear);
+  EXPECT_EQ(e.lexical.mixture, LexicalMixture::alone);
+  EXPECT_FALSE(e.has_vectors());
   EXPECT_EQ(e.lexical.epochs, 7U);
   EXPECT_EQ(e.lexical.learning_rate, 0.125F);
   EXPECT_EQ(e.model.optimizer, OptimizerType::sgd);
@@ -131,6 +133,23 @@ TEST(Experiment, EveryKeyArrivesWhereItBelongs) {
   Json expected = document;
   expected.erase("$schema");
   EXPECT_EQ(nlohmann::json(complete), nlohmann::json(expected));
+}
+
+TEST(Experiment, KeysOfOneTypeArriveToo) {
+  Json document = kSmallest;
+  document["loss"] = {{"type", "skipgram"}, {"window", 7U}};
+  document["lexical"] = {{"type", "naive_bayes"}, {"smoothing", 2.5}};
+  Experiment e = experiment_from_json(document, "c.json");
+  EXPECT_EQ(e.model.loss, LossType::skipgram);
+  EXPECT_EQ(e.skipgram_window, 7U);
+  EXPECT_EQ(e.lexical.type, LexicalType::naive_bayes);
+  EXPECT_EQ(e.lexical.mixture, LexicalMixture::learnt);
+  EXPECT_TRUE(e.has_vectors());
+  EXPECT_EQ(e.lexical.smoothing, 2.5F);
+  document["lexical"] = {{"type", "neighbors"}, {"neighbors", 3U}};
+  e = experiment_from_json(document, "c.json");
+  EXPECT_EQ(e.lexical.type, LexicalType::neighbors);
+  EXPECT_EQ(e.lexical.neighbors, 3U);
 }
 
 TEST(Experiment, EncoderLearningRateFollowsTheOther) {
@@ -184,7 +203,7 @@ TEST(Experiment, ErrorsNameFileKeyFoundAndAllowed) {
       {with("optimzer", Json::object()), "'c.json': optimzer: unknown key; did you mean optimizer?"},
       {with("loss.zzzzzzzz", 1),
        "'c.json': loss.zzzzzzzz: unknown key; known here: type, score, margin, max_tries, rank_weight, "
-       "negatives, negative_samples, all_positives"},
+       "negatives, negative_samples, window, all_positives"},
       {Json{{"loss.margin", 1}},
        R"('c.json': loss.margin: unknown key; sections are written as objects, "loss": {"margin": 0.2})"},
       {Json{{"name", "x"}}, "'c.json': data.train is missing; a path is needed"},
@@ -318,7 +337,7 @@ TEST(Experiment, ShippedConfigsAreFine) {
     const Experiment experiment = load_experiment(entry.path(), {});
     EXPECT_EQ(experiment.name, entry.path().stem().string());
   }
-  EXPECT_GE(count, 6U);
+  EXPECT_GE(count, 13U);
 }
 
 TEST(Experiment, ShippedSchemaIsTheProgramsOwn) {

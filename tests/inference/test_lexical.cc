@@ -144,8 +144,8 @@ TEST(LexicalTrainer, WeightsOfWhatOccursTogetherAndOfNames) {
   std::set<std::pair<std::uint64_t, std::uint32_t>> actual;
   for (std::size_t f = 0; f < arrays.keys.size(); ++f) {
     for (std::size_t w = arrays.offsets[f]; w < arrays.offsets[f + 1]; ++w) {
-      actual.emplace(arrays.keys[f], arrays.hashtags[w]);
-      const bool is_name = arrays.keys[f] == LexicalKeys::of_token(5) && arrays.hashtags[w] == 7;
+      actual.emplace(arrays.keys[f], arrays.targets[w]);
+      const bool is_name = arrays.keys[f] == LexicalKeys::of_token(5) && arrays.targets[w] == 7;
       EXPECT_EQ(arrays.weights[w], is_name ? 1 : 0);
     }
   }
@@ -165,8 +165,8 @@ TEST(LexicalTrainer, AnEpochEqualsThePlainAlgorithm) {
     std::vector<std::vector<bool>> there(start.keys.size(), std::vector<bool>(kHashtags));
     for (std::size_t f = 0; f < start.keys.size(); ++f) {
       for (std::size_t w = start.offsets[f]; w < start.offsets[f + 1]; ++w) {
-        weights[f][start.hashtags[w]] = start.weights[w];
-        there[f][start.hashtags[w]] = true;
+        weights[f][start.targets[w]] = start.weights[w];
+        there[f][start.targets[w]] = true;
       }
     }
     const double loss = trainer.train_epoch(0, [] { return false; });
@@ -214,7 +214,7 @@ TEST(LexicalTrainer, AnEpochEqualsThePlainAlgorithm) {
     const LexicalArrays& trained = trainer.arrays();
     for (std::size_t f = 0; f < trained.keys.size(); ++f) {
       for (std::size_t w = trained.offsets[f]; w < trained.offsets[f + 1]; ++w)
-        ASSERT_NEAR(trained.weights[w], weights[f][trained.hashtags[w]], 2e-4);
+        ASSERT_NEAR(trained.weights[w], weights[f][trained.targets[w]], 2e-4);
     }
   }
 }
@@ -271,7 +271,7 @@ TEST_F(LexicalFile, MixesScoresAndSaysWhy) {
       double reasons = 0;
       for (const auto& [f, value] : vector) {
         for (std::size_t w = arrays_.offsets[f]; w < arrays_.offsets[f + 1]; ++w) {
-          if (arrays_.hashtags[w] != h) continue;
+          if (arrays_.targets[w] != h) continue;
           expected += 3.0 * value * arrays_.weights[w];
           if (arrays_.weights[w] > 0) reasons += 3.0 * value * arrays_.weights[w];
         }

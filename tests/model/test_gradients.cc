@@ -198,6 +198,8 @@ at::Tensor mean_loss(const ModelConfig& config, const Parameters& p, const Packe
       if (std::find(own + batch.hashtag_offsets[post], end, row) == end) others.push_back(score(post, row));
     }
     switch (config.loss) {
+      case LossType::skipgram:
+        throw std::logic_error("no loss of the model's");
       case LossType::warp:
       case LossType::hinge:
         if (choice.violator[i] == kernels::kNoViolator) break;

@@ -1,0 +1,75 @@
+// word2vec: skip-gram with negative sampling (Mikolov, Sutskever, Chen, Corrado, Dean, NIPS 2013) over posts
+// in which hashtags stand among the words. A hashtag's vector is a word's like any other, and a post's the
+// mean of its words'.
+//
+// A corpus does not keep where in a post its hashtags stood. So each is put between two words drawn anew in
+// every epoch, and comes to be a neighbour of all of them.
+//
+// Every token has an input vector, which is the result, and an output vector. In turn each token of a post is
+// the centre, of as many tokens before and after it as a number drawn from 1 to `window` says. For each of
+// these neighbours, with input vector x, the loss is
+//
+//   -log sigmoid(x . y[centre]) - sum over `negatives` draws n, n != centre, of log sigmoid(-x . y[n])
+//
+// where tokens are drawn as often as their count in the posts to the power 0.75. Plain gradient descent, one
+// neighbour after the other on one thread: each step sees what all before it have changed, so that threads
+// would have to race. Free of LibTorch.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "base/random.h"
+#include "model/lexical/lexical_trainer.h"
+
+namespace tagspace {
+
+class Word2Vec {
+ public:
+  struct Options {
+    std::uint64_t seed = 1;
+    std::uint32_t dim = 64;
+    std::uint32_t window = 5;
+    std::uint32_t negatives = 5;
+    float initial_scale = 0.01F;  // standard deviation of the first input vectors; those of output are 0
+  };
+
+  // `posts` must outlive it. Tokens are below `words`, hashtags below `hashtags`.
+  Word2Vec(LabelledPosts posts, std::uint32_t words, std::uint32_t hashtags, const Options& options);
+
+  // One pass over the posts, whose learning rate goes from one value to the other in equal steps, a post
+  // each. The mean loss of a neighbour, or a negative number if `stop_asked`.
+  double train_epoch(std::uint64_t epoch, float first_rate, float last_rate,
+                     const std::function<bool()>& stop_asked);
+
+  // Input vectors, [words, dim] and [hashtags, dim].
+  [[nodiscard]] std::span<const float> word_vectors() const {
+    return std::span(inputs_).first(words_ * dim());
+  }
+  [[nodiscard]] std::span<const float> hashtag_vectors() const {
+    return std::span(inputs_).subspan(words_ * dim());
+  }
+
+  // A post's tokens with its hashtags put among them, as numbers above the words'.
+  void mix(std::uint64_t post, Random& random, std::vector<std::uint32_t>& tokens) const;
+  // The token whose share of all counts ^ 0.75, end to end by number, `position` from 0 to below 1 falls
+  // into.
+  [[nodiscard]] std::uint32_t token_at(double position) const;
+  // A step for one neighbour: `targets` are the centre and then its negatives. Returns the loss.
+  double step(std::uint32_t neighbor, std::span<const std::uint32_t> targets, float rate);
+
+ private:
+  [[nodiscard]] std::size_t dim() const { return options_.dim; }
+
+  LabelledPosts posts_;
+  std::size_t words_;
+  Options options_;
+  std::vector<float> inputs_;   // [words + hashtags, dim]
+  std::vector<float> outputs_;  // the same
+  std::vector<double> ends_;    // of the tokens' shares
+  std::vector<float> change_;   // of an input vector
+};
+
+}  // namespace tagspace
