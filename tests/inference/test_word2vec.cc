@@ -202,8 +202,8 @@ TEST(Word2Vec, LearnsWhatBelongsTogetherAndTheSeedDecides) {
     double words = 0;
     double hashtags = 0;
     for (std::size_t d = 0; d < 16; ++d) {
-      const double a = model.word_vectors()[word * 16 + d];
-      const double b = model.hashtag_vectors()[hashtag * 16 + d];
+      const double a = model.word_vectors()[std::size_t{word} * 16 + d];
+      const double b = model.hashtag_vectors()[std::size_t{hashtag} * 16 + d];
       product += a * b;
       words += a * a;
       hashtags += b * b;
