@@ -21,6 +21,7 @@ struct Arguments {
   RunOptions run;
   std::filesystem::path posts;
   std::filesystem::path reliability;
+  std::filesystem::path ranks;
   FiguresOption figures;
 };
 
@@ -32,6 +33,15 @@ std::vector<Evaluation::Answer> judge(const Calibration& calibration, std::span<
   for (std::size_t i = 0; i < std::min(best.size(), Evaluation::kAnswers); ++i)
     answers.push_back({probabilities[i], std::binary_search(own.begin(), own.end(), best[i].id)});
   return answers;
+}
+
+// A line for each post that has a hashtag of the table, with the ranks of its hashtags.
+void append_ranks(const PackedBatch& batch, const BatchRanks& ranks, std::string& lines) {
+  for (std::size_t post = 0; post < batch.posts(); ++post) {
+    const auto of_this = of_post(batch, ranks.ranks, post);
+    for (std::size_t i = 0; i < of_this.size(); ++i)
+      lines += std::to_string(of_this[i]) + (i + 1 < of_this.size() ? ' ' : '\n');
+  }
 }
 
 int evaluate(const Arguments& arguments) {
@@ -54,6 +64,7 @@ int evaluate(const Arguments& arguments) {
   const std::size_t answers = std::min<std::size_t>(Calibration::kAnswers, trained.hashtags.size());
   PackedBatch batch;
   std::vector<Post> texts;
+  std::string lines_of_ranks;
   while (batcher.next(kPostsAtOnce, batch, &texts)) {
     std::vector<Ranked> best;
     const BatchRanks ranks = trained.rank(batch, calibration ? &best : nullptr, answers);
@@ -69,12 +80,14 @@ int evaluate(const Arguments& arguments) {
     });
     // In the order of the posts, so that the sums do not depend on the number of threads.
     for (const Evaluation::PostResult& result : results) evaluation.add(result);
+    if (!arguments.ranks.empty()) append_ranks(batch, ranks, lines_of_ranks);
   }
   if (evaluation.posts() == 0) {
     throw Error("no post of '" + posts.string() +
                 "' has a hashtag of the run's table, so there is nothing to evaluate");
   }
   note_repaired_lines(reader, posts);
+  if (!arguments.ranks.empty()) write_file(arguments.ranks, lines_of_ranks);
   if (!arguments.reliability.empty())
     write_file(arguments.reliability,
                reliability_plot(evaluation.first_answers().bins(), "first answers of " + experiment.name));
@@ -95,6 +108,10 @@ Command add_evaluate(CLI::App& program) {
       ->option_text("FILE");
   app->add_option("--reliability", arguments->reliability,
                   "Write a plot of the first answers' probabilities against what came true to this SVG file")
+      ->option_text("FILE");
+  app->add_option(
+         "--ranks", arguments->ranks,
+         "Write the ranks of each post's hashtags to this file, a line a post: for tests of significance")
       ->option_text("FILE");
   arguments->figures.add_to(*app);
   app->footer(

@@ -823,6 +823,14 @@ class Programs(Workplace):
         figures = json.loads(self.succeed("evaluate", "runs/good", "--posts", "valid.txt", "--json", "-").stdout)
         self.assertEqual(best, {key: figures[key] for key in best})
 
+    def test_ranks_of_all_posts_give_the_figures_again(self):
+        figures = json.loads(self.succeed("evaluate", "runs/good", "--posts", "valid.txt", "--json", "-", "--ranks", "ranks.txt").stdout)
+        ranks = [[int(rank) for rank in line.split()] for line in (self.folder / "ranks.txt").read_text().splitlines()]
+        self.assertEqual(len(ranks), figures["posts"])
+        for name, value in (("precision_at_1", [min(post) == 1 for post in ranks]), ("mrr", [1 / min(post) for post in ranks]),
+                            ("recall_at_10", [sum(rank <= 10 for rank in post) / len(post) for post in ranks])):
+            self.assertAlmostEqual(figures[name], sum(value) / len(ranks), places=12)
+
     def test_a_line_alone_gets_the_answer_that_it_gets_among_others(self):
         lines = make_posts(40, 8)
         together = self.succeed("predict", "runs/good", "--json", stdin="\n".join(lines).encode()).stdout.splitlines()
