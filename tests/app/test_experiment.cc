@@ -456,7 +456,7 @@ TEST(Experiment, EveryOptionRefusesWrongTypesAndItsNeighboursOutOfRange) {
   for (const Option& option : experiment_options()) {
     SCOPED_TRACE(option.path);
     Json base = kSmallest;
-    if (option.only_with && option.only_with->value != "") {
+    if (option.only_with && option.only_with->value != Json("")) {
       base = with(option.only_with->path, option.only_with->value);
     }
     const auto refuses = [&](const Json& value) {
