@@ -61,6 +61,23 @@ void write_checkpoint(const std::filesystem::path& path, std::span<const NamedAr
   file.commit();
 }
 
+std::vector<std::uint32_t> to_halves(std::span<const std::uint64_t> numbers) {
+  std::vector<std::uint32_t> halves;
+  halves.reserve(2 * numbers.size() + 1);  // not null, even of no numbers
+  for (const std::uint64_t number : numbers) {
+    halves.push_back(static_cast<std::uint32_t>(number));
+    halves.push_back(static_cast<std::uint32_t>(number >> 32U));
+  }
+  return halves;
+}
+
+std::vector<std::uint64_t> from_halves(std::span<const std::uint32_t> halves) {
+  std::vector<std::uint64_t> numbers(halves.size() / 2);
+  for (std::size_t i = 0; i < numbers.size(); ++i)
+    numbers[i] = halves[2 * i] | (std::uint64_t{halves[2 * i + 1]} << 32U);
+  return numbers;
+}
+
 CheckpointFile::CheckpointFile(const std::filesystem::path& path) : path_(path.string()), file_(path) {
   const auto damaged = [&](const std::string& what) {
     return Error("'" + path.string() + "' is not a whole checkpoint: " + what);

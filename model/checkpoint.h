@@ -33,6 +33,10 @@ struct NamedArray {
 void write_checkpoint(const std::filesystem::path& path, std::span<const NamedArray> arrays,
                       const std::string& text);
 
+// Numbers of 64 bits stand in a checkpoint as two of 32 each, the low half first: an array [numbers, 2].
+[[nodiscard]] std::vector<std::uint32_t> to_halves(std::span<const std::uint64_t> numbers);
+[[nodiscard]] std::vector<std::uint64_t> from_halves(std::span<const std::uint32_t> halves);
+
 // A checkpoint on disk, verified when opened: Error, naming the file, if it is no checkpoint, truncated or
 // damaged.
 class CheckpointFile {

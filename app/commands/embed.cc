@@ -1,6 +1,8 @@
 #include <bit>
+#include <fmt/compile.h>
 #include <fmt/format.h>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,6 +39,18 @@ std::string npy_header(std::size_t rows, std::size_t columns) {
   return start + header;
 }
 
+// One line a row, in the shortest digits that give the same floats.
+void write_rows(std::span<const float> rows, std::size_t dim, std::string& text) {
+  constexpr std::size_t kMostLetters = 16;  // "-1.1754944e-38" and what follows it
+  text.resize(rows.size() * kMostLetters);
+  char* end = text.data();
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    end = fmt::format_to(end, FMT_COMPILE("{}"), rows[i]);
+    *end++ = (i + 1) % dim == 0 ? '\n' : ' ';
+  }
+  text.resize(static_cast<std::size_t>(end - text.data()));
+}
+
 int embed(const Arguments& arguments) {
   TrainedModel trained = arguments.run.load(TrainedModel::Parts::vectors);
   const std::size_t dim = trained.model->dim();
@@ -56,14 +70,9 @@ int embed(const Arguments& arguments) {
     trained.encode(batch, vectors.data() + begin);
     if (!text) continue;
     run_threads(trained.threads, [&](std::uint32_t thread) {
-      std::string& text_of_part = lines[thread];
-      text_of_part.clear();
       const std::size_t first = batch.posts() * thread / trained.threads * dim;
       const std::size_t last = batch.posts() * (thread + 1) / trained.threads * dim;
-      for (std::size_t i = first; i < last; ++i) {
-        // The shortest digits that give the same float.
-        fmt::format_to(std::back_inserter(text_of_part), "{}{}", vectors[i], (i + 1) % dim == 0 ? '\n' : ' ');
-      }
+      write_rows({vectors.data() + first, last - first}, dim, lines[thread]);
     });
     for (const std::string& part : lines) output.write(part);
     output.flush();

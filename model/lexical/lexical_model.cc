@@ -73,13 +73,7 @@ std::vector<float> LexicalScorer::parts(std::span<const LexicalFeature> vector, 
 
 void write_lexical_model(const std::filesystem::path& path, const LexicalArrays& arrays,
                          const ScoreMixture& mixture, const std::string& state) {
-  // Keys of 64 bits as two of 32, the low half first.
-  std::vector<std::uint32_t> halves;
-  halves.reserve(2 * arrays.keys.size());
-  for (const std::uint64_t key : arrays.keys) {
-    halves.push_back(static_cast<std::uint32_t>(key));
-    halves.push_back(static_cast<std::uint32_t>(key >> 32U));
-  }
+  const std::vector<std::uint32_t> halves = to_halves(arrays.keys);
   const float factors[] = {mixture.embedding, mixture.lexical};
   const std::uint64_t features = arrays.keys.size();
   const std::uint64_t weights = arrays.weights.size();
@@ -115,10 +109,7 @@ LexicalModel::LexicalModel(const std::filesystem::path& path, std::vector<std::s
   };
   const std::uint64_t features = size_of("features.weights");
   const std::uint64_t count = size_of("weights");
-  const auto halves = file_.get_integers("features.keys", {features, 2});
-  feature_keys_.reserve(features);
-  for (std::size_t i = 0; i < features; ++i)
-    feature_keys_.push_back(halves[2 * i] | (std::uint64_t{halves[2 * i + 1]} << 32U));
+  feature_keys_ = from_halves(file_.get_integers("features.keys", {features, 2}));
   scorer_.vocabulary = {feature_keys_, file_.get("features.weights", {features})};
   scorer_.offsets = file_.get_integers("offsets", {features + 1});
   scorer_.weights = file_.get("weights", {count});

@@ -67,14 +67,8 @@ PostFeatures PostFeatures::count(std::span<const std::string> texts, Kinds kinds
   return {texts, kinds, std::move(places)};
 }
 
-// Places of 64 bits as two numbers of 32, the low half first.
 void PostFeatures::save(const std::filesystem::path& path) const {
-  std::vector<std::uint32_t> halves;
-  halves.reserve(2 * places_.size() + 1);  // not null, even of no features
-  for (const std::uint64_t place : places_) {
-    halves.push_back(static_cast<std::uint32_t>(place));
-    halves.push_back(static_cast<std::uint32_t>(place >> 32U));
-  }
+  const std::vector<std::uint32_t> halves = to_halves(places_);
   const std::vector<NamedArray> arrays = {{"features", {places_.size(), 2}, nullptr, halves.data()}};
   write_checkpoint(path, arrays, "");
 }
@@ -85,10 +79,7 @@ PostFeatures PostFeatures::load(const std::filesystem::path& path, std::span<con
   if (file.arrays().size() != 1 || file.arrays()[0].shape.size() != 2)
     throw Error("'" + path.string() + "' holds no features of posts");
   const std::uint64_t count = file.arrays()[0].shape[0];
-  const auto halves = file.get_integers("features", {count, 2});
-  std::vector<std::uint64_t> places(count);
-  for (std::size_t i = 0; i < count; ++i)
-    places[i] = halves[2 * i] | (std::uint64_t{halves[2 * i + 1]} << 32U);
+  std::vector<std::uint64_t> places = from_halves(file.get_integers("features", {count, 2}));
   if (!std::is_sorted(places.begin(), places.end()))
     throw Error("'" + path.string() + "' is damaged: its features are not in order");
   return {texts, kinds, std::move(places)};

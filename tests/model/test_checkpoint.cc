@@ -61,6 +61,17 @@ TEST_F(Checkpoint, ComesBackAsWritten) {
   }
 }
 
+TEST_F(Checkpoint, NumbersOf64BitsComeBackFromHalves) {
+  const std::vector<std::uint64_t> numbers = {
+      0, 1, 0xFFFFFFFF, std::uint64_t{1} << 32U, 0x0123456789ABCDEF, ~std::uint64_t{0}};
+  const auto halves = to_halves(numbers);
+  ASSERT_EQ(halves.size(), 2 * numbers.size());
+  EXPECT_EQ(halves[8], 0x89ABCDEFU);  // the low half first
+  EXPECT_EQ(halves[9], 0x01234567U);
+  EXPECT_EQ(from_halves(halves), numbers);
+  EXPECT_NE(to_halves({}).data(), nullptr);
+}
+
 TEST_F(Checkpoint, EveryTruncationIsFound) {
   write();
   const std::string whole = read_file(path);
