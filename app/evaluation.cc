@@ -88,10 +88,11 @@ Evaluation::Evaluation(const HashtagVocabulary& hashtags)
     : hashtags_(&hashtags), groups_(frequency_groups(hashtags)) {}
 
 Evaluation::PostResult Evaluation::measure(const Post& post, std::span<const std::uint32_t> own,
-                                           std::span<const std::uint32_t> ranks,
-                                           std::uint32_t predicted) const {
+                                           std::span<const std::uint32_t> ranks, std::uint32_t predicted,
+                                           std::span<const std::uint32_t> vector_ranks) const {
   PostResult result;
   result.model.add(ranks);
+  if (!vector_ranks.empty()) result.vectors.add(vector_ranks);
   result.frequency.add(baseline_ranks({}, own));
   result.words.add(baseline_ranks(hashtags_among_words(post, *hashtags_), own));
 
@@ -120,6 +121,7 @@ Evaluation::PostResult Evaluation::measure(const Post& post, std::span<const std
 
 void Evaluation::add(const PostResult& result) {
   model_ += result.model;
+  vectors_ += result.vectors;
   frequency_ += result.frequency;
   words_ += result.words;
   for (std::size_t i = 0; i < groups_.size(); ++i) {
@@ -138,6 +140,7 @@ void Evaluation::add(const PostResult& result) {
 Json Evaluation::to_json() const {
   Json json = {{"posts", model_.posts}, {"hashtags", hashtags_->size()}};
   put_metrics(json, model_);
+  if (vectors_.posts > 0) put_metrics(json["vectors_alone"], vectors_);
   put_metrics(json["baselines"]["frequency"], frequency_);
   put_metrics(json["baselines"]["words"], words_);
   for (const FrequencyGroup& group : groups_) {
@@ -163,7 +166,9 @@ std::string Evaluation::to_table(const std::string& name) const {
   std::string text = fmt::format("{} posts with a hashtag of the table, {} hashtags\n\n",
                                  format_count(model_.posts), format_count(hashtags_->size()));
   text += fmt::format("{:<24}{:>8}{:>8}{:>12}{:>9}\n", "", "P@1 %", "R@10 %", "mean rank", "MRR");
-  text += table_row(name, model_) + table_row("#words", words_) + table_row("frequency", frequency_);
+  text += table_row(name, model_);
+  if (vectors_.posts > 0) text += table_row("its vectors alone", vectors_);
+  text += table_row("#words", words_) + table_row("frequency", frequency_);
   text += fmt::format("\n{:<12}{:>10}{:>20}{:>10}{:>9}{:>14}{:>9}\n", "hashtags", "number", "training posts",
                       "posts", "R@10 %", "ranked first", "P@1 %");
   for (const FrequencyGroup& group : groups_) {

@@ -53,16 +53,19 @@ class Evaluation {
   static constexpr std::size_t kAnswers = 10;  // of a post, whose probabilities are measured
 
   // What one post adds; may be computed on any thread. `own`: the post's hashtags; `ranks`: their ranks, by
-  // the model; `predicted`: the hashtag that it ranks first.
+  // the model; `predicted`: the hashtag that it ranks first; `vector_ranks`: where the model is more than
+  // vectors, the ranks by these alone, else none.
   struct PostResult {
     RankingMetrics model;
+    RankingMetrics vectors;
     RankingMetrics frequency;
     RankingMetrics words;
     std::array<FrequencyGroup, 3> groups;  // this post's sums alone
     std::vector<Answer> answers;           // its first kAnswers, if probabilities are measured; of any post
   };
   [[nodiscard]] PostResult measure(const Post& post, std::span<const std::uint32_t> own,
-                                   std::span<const std::uint32_t> ranks, std::uint32_t predicted) const;
+                                   std::span<const std::uint32_t> ranks, std::uint32_t predicted,
+                                   std::span<const std::uint32_t> vector_ranks = {}) const;
   void add(const PostResult& result);
 
   [[nodiscard]] std::uint64_t posts() const { return model_.posts; }
@@ -76,6 +79,7 @@ class Evaluation {
  private:
   const HashtagVocabulary* hashtags_;
   RankingMetrics model_;
+  RankingMetrics vectors_;
   RankingMetrics frequency_;
   RankingMetrics words_;
   std::array<FrequencyGroup, 3> groups_;

@@ -111,6 +111,12 @@ BatchRanks TrainedModel::rank(const PackedBatch& batch, std::vector<Ranked>* bes
   return result;
 }
 
+BatchRanks TrainedModel::rank_by_vectors(const PackedBatch& batch) {
+  std::vector<float> vectors(batch.posts() * model->dim());
+  encode(batch, vectors.data());
+  return rank_hashtags(batch, vectors, model->hashtag_vectors(), model->dim(), *context);
+}
+
 TrainedModel load_trained_model(const std::filesystem::path& run, std::uint32_t threads,
                                 const std::string& device, TrainedModel::Parts parts) {
   RunFolder folder(run);

@@ -53,6 +53,8 @@ struct TrainedModel {
   // returns, for less work than asking twice.
   [[nodiscard]] BatchRanks rank(const PackedBatch& batch, std::vector<Ranked>* best = nullptr,
                                 std::size_t k = 0);
+  // By the vectors, whether there is a model of words or not.
+  [[nodiscard]] BatchRanks rank_by_vectors(const PackedBatch& batch);
 
  private:
   // Calls body(post, scores), with the scores of all hashtags by the model of words, or mixed, on any thread.

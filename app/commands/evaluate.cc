@@ -68,12 +68,17 @@ int evaluate(const Arguments& arguments) {
   while (batcher.next(kPostsAtOnce, batch, &texts)) {
     std::vector<Ranked> best;
     const BatchRanks ranks = trained.rank(batch, calibration ? &best : nullptr, answers);
+    BatchRanks by_vectors;
+    if (trained.lexical && trained.model) by_vectors = trained.rank_by_vectors(batch);
     std::vector<Evaluation::PostResult> results(batch.posts());
     trained.context->pool.run(batch.posts(), [&](std::size_t post, std::size_t) {
       const auto own = of_post(batch, batch.hashtags, post);
-      if (!own.empty())
-        results[post] =
-            evaluation.measure(texts[post], own, of_post(batch, ranks.ranks, post), ranks.first[post]);
+      if (!own.empty()) {
+        const auto vector_ranks = by_vectors.ranks.empty() ? std::span<const std::uint32_t>()
+                                                           : of_post(batch, by_vectors.ranks, post);
+        results[post] = evaluation.measure(texts[post], own, of_post(batch, ranks.ranks, post),
+                                           ranks.first[post], vector_ranks);
+      }
       if (calibration) {
         results[post].answers = judge(*calibration, std::span(best).subspan(post * answers, answers), own);
       }
@@ -122,6 +127,7 @@ Command add_evaluate(CLI::App& program) {
       "first ten, "
       "averaged over posts. Mean rank: of a post's hashtags, averaged over posts. MRR: one over a post's "
       "best rank, averaged.\n"
+      "Where the model mixes scores of vectors and of words, a line for the vectors alone.\n"
       "Baselines: frequency ranks every post alike, most frequent first; #words puts the hashtags that are "
       "words of the post "
       "first.\n"

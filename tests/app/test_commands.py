@@ -1040,6 +1040,15 @@ class Lexical(Workplace):
         self.assertGreaterEqual(worth[0], worth[1])
         self.assertIn("% embedding and", self.log)
 
+    def test_evaluate_tells_what_the_vectors_alone_reach(self):
+        mixed, vectors = self.figures("words"), self.figures("vectors")
+        self.assertEqual(mixed["vectors_alone"], {name: vectors[name] for name in mixed["vectors_alone"]})
+        self.assertNotEqual(mixed["vectors_alone"]["mean_rank"], mixed["mean_rank"])
+        self.assertNotIn("vectors_alone", vectors)
+        tables = [self.succeed("evaluate", f"runs/{run}", "--posts", "valid.txt").stdout.decode() for run in ("words", "vectors")]
+        rows = [[line for line in table.splitlines() if line.startswith(name)] for table, name in zip(tables, ("its vectors", "vectors"))]
+        self.assertEqual(rows[0][0].split()[-4:], rows[1][0].split()[-4:])
+
     def test_predictions_are_ranked_by_the_same_scores(self):
         lines = self.succeed("predict", "runs/words", "--posts", "valid.txt", "--json", "--top", "5").stdout.decode().splitlines()
         posts = (self.folder / "valid.txt").read_text().splitlines()
