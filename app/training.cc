@@ -361,6 +361,7 @@ void Training::finish_epoch(const RankingMetrics& validation) {
                      {"mean_tries", static_cast<double>(sums.tries) / pairs},
                      {"posts_per_second", speed},
                      {"waiting_share", waiting},
+                     {"epoch_seconds", state_.epoch_seconds},
                      {"seconds", state_.seconds},
                      {"valid", to_json(validation)}};
   reporter_.line(

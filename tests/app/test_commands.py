@@ -160,7 +160,7 @@ class Workplace(unittest.TestCase):
         lines = []
         for line in (self.folder / "runs" / run / "metrics.jsonl").read_text().splitlines():
             epoch = json.loads(line)
-            del epoch["seconds"], epoch["posts_per_second"], epoch["waiting_share"]
+            del epoch["seconds"], epoch["epoch_seconds"], epoch["posts_per_second"], epoch["waiting_share"]
             lines.append(epoch)
         return lines
 
