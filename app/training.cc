@@ -380,7 +380,7 @@ void Training::finish_epoch(const RankingMetrics& validation) {
     const Json state = {
         {"format", RunFolder::kFormat}, {"as_bag", phase().as_bag}, {"phase", as_phase},
         {"epoch", state_.epochs},       {"step", state_.step},      {"valid", to_json(validation)}};
-    if (checkpoints_ == Checkpoints::all || state_.phase + 1 < phases_.size())
+    if (checkpoints_ != Checkpoints::between_phases || state_.phase + 1 < phases_.size())
       model_.save(run_.best(), state.dump(), false);
   } else {
     ++state_.stale_epochs;
