@@ -65,8 +65,6 @@ class Axes(unittest.TestCase):
         self.assertEqual(reproduce.ticks(3), [0, 1, 2, 3])
         self.assertEqual(reproduce.round_numbers(0.3, 15), [0.2, 0.5, 1, 2, 5, 10, 20])
         self.assertEqual(reproduce.round_numbers(1, 10), [1, 2, 5, 10])
-        self.assertEqual(reproduce.round_up(3.2), 5)
-        self.assertEqual(reproduce.round_up(10), 10)
 
     def test_they_hold_what_they_are_for(self):
         for i in range(1, 400):
@@ -176,9 +174,9 @@ class Whole(unittest.TestCase):
         self.assertIn(["bag of words", "", "2.00", "4.00", "6.00", "1.36 / 4.29 / 8.03"], rows)
         self.assertIn(["#TagSpace", "64", "1.00 ± 0.00", "2.00 ± 0.00", "3.00 ± 0.00", "1.27 / 4.56 / 9.64"], rows)
         self.assertIn(["#TagSpace + bag of words", "64", "3.00 ± 0.00", "6.00 ± 0.00", "9.00 ± 0.00", "1.80 / 5.90 / 11.22"], rows)
-        # BPR has five epochs of half a second, WARP of one; the third is the best. At 1, 2 seconds, and at the end of the quicker.
+        # BPR has five epochs of half a second, WARP of one; the third is the best. Who has ended keeps what it has.
         rows = self.rows("### Losses")
-        self.assertEqual(rows[3][5:], ["3 ± 0", "1.5 ± 0.0", "0.5"])
+        self.assertEqual(rows[3][5:], ["3 ± 0", "1.50 ± 0.00", "0.5"])
         self.assertEqual(rows[4:], [["", "after 1 epoch", "after 5 epochs", "after 20 epochs", "after 1 s", "after 2 s", "after 5 s",
                                      "at the end"],
                                     ["---", *["--:"] * 7],
