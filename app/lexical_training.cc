@@ -120,14 +120,8 @@ void report_size(const LexicalArrays& arrays, std::uint64_t copies, Reporter& re
                             format_count(bytes >> 20U)));
 }
 
-struct Mixed {
-  double share = 0;  // of the embedding
-  ScoreMixture mixture;
-  RankingMetrics valid;
-};
-
 // The best mixture: shares of two scores, each in units of its own spread.
-Mixed find_mixture(const PreparedData& data, Validation& validation, const LexicalArrays& arrays) {
+MixedScores find_mixture(const PreparedData& data, Validation& validation, const LexicalArrays& arrays) {
   const std::uint64_t valid_posts = data.valid->posts();
   double embedding_spread = 0;
   double lexical_spread = 0;
@@ -177,29 +171,25 @@ Mixed find_mixture(const PreparedData& data, Validation& validation, const Lexic
           sums[static_cast<std::size_t>(chosen)].averages()};
 }
 
-struct Trained {
-  LexicalArrays arrays;
-  std::uint32_t epoch = 0;  // the best; 0: trained without epochs
-};
-
 // The linear model's best epoch; nothing if stop_asked.
-std::optional<Trained> train_linear(const Experiment& experiment, const LexicalKeys& keys,
-                                    const LabelledPosts& posts, std::span<const std::string> names,
-                                    Validation& validation, Reporter& reporter, kernels::CpuContext& context,
-                                    const std::function<bool()>& stop_asked) {
+std::optional<WordsModel> train_linear(const Experiment& experiment, const LexicalKeys& keys,
+                                       const LabelledPosts& posts, std::span<const std::string> names,
+                                       Validation& validation, Reporter& reporter,
+                                       kernels::CpuContext& context,
+                                       const std::function<bool()>& stop_asked) {
   LexicalTrainer trainer(keys, posts, names, {experiment.model.seed, experiment.lexical.learning_rate},
                          context);
   // As the weights are, and as they were in the best epoch.
   report_size(trainer.arrays(), 2, reporter);
   std::optional<double> best;
-  Trained trained;
+  WordsModel trained;
   const std::uint32_t patience = experiment.training.patience;
   for (std::uint32_t epoch = 0; epoch < experiment.lexical.epochs; ++epoch) {
     if (patience > 0 && epoch >= trained.epoch + patience && best) break;
     const double loss = trainer.train_epoch(epoch, stop_asked);
     if (loss < 0) return std::nullopt;
     if (!std::isfinite(loss)) {
-      throw Error("the lexical model's loss is not a finite number any more: lower lexical.learning_rate");
+      throw Diverged("the lexical model's loss is not a finite number any more: lower lexical.learning_rate");
     }
     const RankingMetrics averages = validation.metrics_of_words(trainer.arrays());
     const double worth = worth_of(averages);
@@ -216,51 +206,65 @@ std::optional<Trained> train_linear(const Experiment& experiment, const LexicalK
 
 }  // namespace
 
-bool train_lexical(const Experiment& experiment, const PreparedData& data, const RunFolder& run,
-                   Reporter& reporter, const std::function<bool()>& stop_asked) {
-  const bool alone = !experiment.has_vectors();
-  std::optional<TrainedModel> embedding;
-  if (!alone) {
-    embedding.emplace(
-        load_trained_model(run.path(), experiment.training.threads, "cpu", TrainedModel::Parts::vectors));
-  }
+std::optional<WordsModel> train_words(const Experiment& experiment, const PreparedData& data,
+                                      Reporter& reporter, const std::function<bool()>& stop_asked) {
   kernels::CpuContext context(resolve_threads(experiment.training.threads));
   const LexicalKeys keys(token_texts(*data.tokenizer));
-  std::vector<std::string> names;
-  for (std::uint32_t h = 0; h < data.hashtags.size(); ++h) names.push_back(data.hashtags[h].name);
   const LabelledPosts posts{data.train->posts(), [&](std::uint64_t post) { return data.train->tokens(post); },
                             [&](std::uint64_t post) { return data.train->hashtags(post); }};
-  Validation validation(data, alone ? nullptr : &*embedding, keys, context);
-  Trained trained;
+  WordsModel trained;
   switch (experiment.lexical.type) {
     case LexicalType::none:
       throw std::logic_error("no model of words to train");
     case LexicalType::linear: {
-      auto of_best_epoch =
-          train_linear(experiment, keys, posts, names, validation, reporter, context, stop_asked);
-      if (!of_best_epoch) return false;
-      trained = std::move(*of_best_epoch);
-      break;
+      std::vector<std::string> names;
+      for (std::uint32_t h = 0; h < data.hashtags.size(); ++h) names.push_back(data.hashtags[h].name);
+      Validation validation(data, nullptr, keys, context);
+      return train_linear(experiment, keys, posts, names, validation, reporter, context, stop_asked);
     }
     case LexicalType::naive_bayes:
       trained.arrays = train_naive_bayes(keys, posts, data.hashtags.size(), experiment.lexical.smoothing);
-      report_size(trained.arrays, 1, reporter);
       break;
     case LexicalType::neighbors:
       trained.arrays = index_neighbors(keys, posts, experiment.lexical.neighbors);
-      report_size(trained.arrays, 1, reporter);
       break;
   }
-  const Mixed mixed = alone ? Mixed{0, {0, 1}, validation.metrics_of_words(trained.arrays)}
-                            : find_mixture(data, validation, trained.arrays);
+  report_size(trained.arrays, 1, reporter);
+  if (stop_asked()) return std::nullopt;
+  return trained;
+}
+
+MixedScores mix_scores(const Experiment& experiment, const PreparedData& data, const RunFolder& run,
+                       const WordsModel& words) {
+  TrainedModel embedding =
+      load_trained_model(run.path(), experiment.training.threads, "cpu", TrainedModel::Parts::vectors);
+  kernels::CpuContext context(resolve_threads(experiment.training.threads));
+  const LexicalKeys keys(token_texts(*data.tokenizer));
+  Validation validation(data, &embedding, keys, context);
+  return find_mixture(data, validation, words.arrays);
+}
+
+bool train_lexical(const Experiment& experiment, const PreparedData& data, const RunFolder& run,
+                   Reporter& reporter, const std::function<bool()>& stop_asked) {
+  const bool alone = !experiment.has_vectors();
+  const std::optional<WordsModel> trained = train_words(experiment, data, reporter, stop_asked);
+  if (!trained) return false;
+  MixedScores mixed;
+  if (alone) {
+    kernels::CpuContext context(resolve_threads(experiment.training.threads));
+    const LexicalKeys keys(token_texts(*data.tokenizer));
+    mixed = {0, {0, 1}, Validation(data, nullptr, keys, context).metrics_of_words(trained->arrays)};
+  } else {
+    mixed = mix_scores(experiment, data, run, *trained);
+  }
   if (stop_asked()) return false;
   const nlohmann::ordered_json state = {{"format", RunFolder::kFormat},
-                                        {"epoch", trained.epoch},
+                                        {"epoch", trained->epoch},
                                         {"share_of_embedding", mixed.share},
                                         {"valid", to_json(mixed.valid)}};
-  write_lexical_model(run.lexical(), trained.arrays, mixed.mixture, state.dump());
+  write_lexical_model(run.lexical(), trained->arrays, mixed.mixture, state.dump());
   reporter.line(fmt::format("lexical: {}{}valid {}",
-                            trained.epoch > 0 ? fmt::format("best after epoch {}; ", trained.epoch) : "",
+                            trained->epoch > 0 ? fmt::format("best after epoch {}; ", trained->epoch) : "",
                             alone ? ""
                                   : fmt::format("{:.0f} % embedding and {:.0f} % words: ", 100 * mixed.share,
                                                 100 * (1 - mixed.share)),

@@ -9,11 +9,7 @@
 namespace tagspace {
 
 void TrainedModel::encode(const PackedBatch& of_tokens, float* post_vectors) {
-  PackedBatch expanded;
-  if (features) {
-    expanded = of_tokens;
-    features->expand(expanded);
-  }
+  const PackedBatch expanded = features ? features->expanded(of_tokens) : PackedBatch();
   const PackedBatch& batch = features ? expanded : of_tokens;
   if (on_device) {
     on_device(batch, post_vectors);

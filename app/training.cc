@@ -361,6 +361,7 @@ void Training::finish_epoch(const RankingMetrics& validation) {
                      {"mean_tries", static_cast<double>(sums.tries) / pairs},
                      {"posts_per_second", speed},
                      {"waiting_share", waiting},
+                     {"epoch_seconds", state_.epoch_seconds},
                      {"seconds", state_.seconds},
                      {"valid", to_json(validation)}};
   reporter_.line(
@@ -379,7 +380,7 @@ void Training::finish_epoch(const RankingMetrics& validation) {
     const Json state = {
         {"format", RunFolder::kFormat}, {"as_bag", phase().as_bag}, {"phase", as_phase},
         {"epoch", state_.epochs},       {"step", state_.step},      {"valid", to_json(validation)}};
-    if (checkpoints_ == Checkpoints::all || state_.phase + 1 < phases_.size())
+    if (checkpoints_ != Checkpoints::between_phases || state_.phase + 1 < phases_.size())
       model_.save(run_.best(), state.dump(), false);
   } else {
     ++state_.stale_epochs;

@@ -61,6 +61,8 @@ struct TrainingState {
 // What a training leaves in its run folder.
 enum class Checkpoints {
   all,
+  // Only the best epoch's model, nothing to go on from.
+  best,
   // Only the tables that a later phase begins from, for a training of which the figures alone are asked.
   between_phases
 };

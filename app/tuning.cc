@@ -34,7 +34,10 @@ double number(const Experiment& experiment, const std::string& path) {
   return experiment_option(path).get(experiment).get<double>();
 }
 
-bool same_number(const Json& one, const Json& other) { return one.get<double>() == other.get<double>(); }
+// Numbers may come as 1 and 1.0.
+bool same_value(const Json& one, const Json& other) {
+  return one.is_number() && other.is_number() ? one.get<double>() == other.get<double>() : one == other;
+}
 
 // `random` is asked equally often whatever the values, so that a trial's numbers are always the same.
 Json draw(const Searched& key, Random& random, const Experiment& given, const Experiment& around,
@@ -60,7 +63,7 @@ Json draw(const Searched& key, Random& random, const Experiment& given, const Ex
   if (reach < 1) {  // the value itself or one of its neighbours
     const Json value = experiment_option(key.path).get(around);
     const auto found = std::find_if(key.choices.begin(), key.choices.end(),
-                                    [&](const Json& other) { return same_number(other, value); });
+                                    [&](const Json& other) { return same_value(other, value); });
     index = static_cast<double>(found - key.choices.begin()) + std::floor(3 * at) - 1;
   }
   return key.choices[static_cast<std::size_t>(std::clamp(index, 0.0, count - 1))];
@@ -79,7 +82,7 @@ SearchSpace::SearchSpace(const Experiment& given, const std::vector<std::uint32_
   const auto choice = [&](const char* path, std::vector<Json> choices) {
     const Json value = experiment_option(path).get(given);
     if (std::none_of(choices.begin(), choices.end(),
-                     [&](const Json& other) { return same_number(other, value); })) {
+                     [&](const Json& other) { return same_value(other, value); })) {
       choices.insert(
           std::find_if(choices.begin(), choices.end(),
                        [&](const Json& other) { return other.get<double>() > value.get<double>(); }),
@@ -91,8 +94,15 @@ SearchSpace::SearchSpace(const Experiment& given, const std::vector<std::uint32_
 
   factor("optimizer.learning_rate", 4);
   if (cnn) factor("optimizer.encoder_learning_rate", 4);
+  choice("optimizer.schedule", {"constant", "linear"});
   share("encoder.word_dropout", 0.7);
-  if (cnn) share("encoder.dropout", 0.6);
+  share("encoder.dropout", 0.6);
+  if (!cnn) {
+    choice("encoder.pairs", {false, true});
+    choice("encoder.beginnings", {false, true});
+    choice("encoder.min_count", {1, 2, 5});
+    choice("encoder.pooling", {"mean", "sqrtn"});
+  }
   // The last is no limit at all.
   choice("optimizer.max_norm", {0.6, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0, 0.0});
   if (given.model.loss == LossType::warp || given.model.loss == LossType::hinge ||
@@ -108,6 +118,21 @@ SearchSpace::SearchSpace(const Experiment& given, const std::vector<std::uint32_
   }
   choice("training.batch_size", std::move(sizes));
   if (given.tokenizer.type == TokenizerType::word) choice("tokenizer.min_count", {1, 2});
+  switch (given.lexical.type) {
+    case LexicalType::none:
+      break;
+    case LexicalType::linear:  // its best epoch is taken: more of them cost time alone
+      factor("lexical.learning_rate", 4);
+      break;
+    case LexicalType::naive_bayes:
+      factor("lexical.smoothing", 4);
+      break;
+    case LexicalType::neighbors: {
+      const std::uint32_t most = given.lexical.neighbors;
+      choice("lexical.neighbors", {std::max(most / 3, 1U), most, most > 333333 ? most : 3 * most});
+      break;
+    }
+  }
   if (!dims.empty()) {
     std::vector<Json> sorted(dims.begin(), dims.end());
     std::sort(sorted.begin(), sorted.end());
@@ -128,6 +153,7 @@ Experiment SearchSpace::settings_of(std::uint32_t number, const Experiment& best
     const Json value = draw(keys_[i], random, given_, settings, reach);
     if (changed) experiment_option(keys_[i].path).set(settings, value);
   }
+  if (!settings.features.any()) settings.features_min_count = given_.features_min_count;
   return settings;
 }
 

@@ -2,10 +2,14 @@
 // runs them is in commands/tune.cc.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <list>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "app/experiment.h"
@@ -36,7 +40,8 @@ class SearchSpace {
 
   [[nodiscard]] const std::vector<Searched>& keys() const { return keys_; }
 
-  // The settings of trial `number`, from 1; the first is what was given.
+  // The settings of trial `number`, from 1; the first is what was given. No key differs from it that has no
+  // meaning in them: encoder.min_count stays as given where the bag takes up words alone.
   [[nodiscard]] Experiment settings_of(std::uint32_t number, const Experiment& best_so_far) const;
 
   // "optimizer.learning_rate 0.031, encoder.word_dropout 0.45": what differs from what was given; "as given".
@@ -45,6 +50,36 @@ class SearchSpace {
  private:
   Experiment given_;
   std::vector<Searched> keys_;
+};
+
+// What was asked for last, a few of it: trials are mostly like the one given and the best so far in what is
+// dear to make.
+template <typename Key, typename Value>
+class Recent {
+ public:
+  explicit Recent(std::size_t most) : most_(most) {}
+
+  // The value of the key, which `make`() makes if it is not there. Stays until `most` others were asked for.
+  template <typename Make>
+  const Value& get(const Key& key, const Make& make) {
+    const auto found =
+        std::find_if(kept_.begin(), kept_.end(), [&](const auto& entry) { return entry.first == key; });
+    if (found != kept_.end()) {
+      kept_.splice(kept_.begin(), kept_, found);
+    } else {
+      if (kept_.size() >= most_) kept_.pop_back();  // before the new one takes its memory
+      kept_.emplace_front(key, make());
+    }
+    return kept_.front().second;
+  }
+
+  [[nodiscard]] bool has(const Key& key) const {
+    return std::any_of(kept_.begin(), kept_.end(), [&](const auto& entry) { return entry.first == key; });
+  }
+
+ private:
+  std::size_t most_;
+  std::list<std::pair<Key, Value>> kept_;  // the last first
 };
 
 // The best value of the metric so far, after each epoch of each phase of a training.

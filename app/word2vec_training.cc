@@ -72,8 +72,10 @@ std::optional<std::string> train_word2vec(const Experiment& experiment, const Pr
   const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
   const std::uint32_t patience = experiment.training.patience;
   while (epoch < epochs && (patience == 0 || epoch < best_epoch + patience)) {
+    const double before = seconds();
     const double loss = model.train_epoch(epoch, rate_after(epoch), rate_after(epoch + 1), stop_asked);
     if (loss < 0) return std::nullopt;
+    const double epoch_seconds = seconds() - before;
     const RankingMetrics valid = validate(model, config, *data.valid, context);
     const double value = metric_of(valid, metric);
     if (!std::isfinite(loss) || !std::isfinite(value))
@@ -83,6 +85,7 @@ std::optional<std::string> train_word2vec(const Experiment& experiment, const Pr
     const Json line = {{"epoch", epoch},
                        {"phase", "skipgram"},
                        {"loss", loss},
+                       {"epoch_seconds", epoch_seconds},
                        {"seconds", seconds()},
                        {"valid", to_json(valid)}};
     lines += line.dump() + '\n';

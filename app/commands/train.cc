@@ -112,13 +112,18 @@ int train(const TrainArguments& arguments) {
     return 128 + stop.number();
   }
 
-  const std::optional<PostFeatures> features = count_features(experiment, data);
+  std::optional<PostFeatures> features;
+  if (run) {
+    check_same_tables(*run, data);
+    if (experiment.has_vectors()) features = run->load_features(*data.tokenizer);
+  } else {
+    features = count_features(experiment, data);
+  }
   if (features) {
     reporter.line(fmt::format("{} pairs and beginnings of words have vectors too",
                               format_count(features->rows() - data.tokenizer->vocab_size())));
   }
   if (run) {
-    check_same_tables(*run, data);
     reporter.open_log(run->log());
     run->replace_experiment(experiment);
     // It belongs to a model that may become another one now.

@@ -3,14 +3,17 @@
 #include <fmt/format.h>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <system_error>
+#include <tuple>
 #include <unistd.h>
 #include <utility>
 #include <vector>
 
 #include "app/commands/command.h"
 #include "app/experiment.h"
+#include "app/lexical_training.h"
 #include "app/libtorch_program.h"
 #include "app/output.h"
 #include "app/progress.h"
@@ -32,6 +35,7 @@ using Clock = std::chrono::steady_clock;
 constexpr std::uint64_t kOtherSeeds = 2;     // that finalists are trained with
 constexpr double kMostForOtherSeeds = 0.4;   // of the time
 constexpr double kSlackForOtherSeeds = 1.2;  // another seed may take some epochs more
+constexpr std::size_t kKept = 3;             // models of words, and sets of features
 
 double seconds_between(Clock::time_point begin, Clock::time_point end) {
   return std::chrono::duration<double>(end - begin).count();
@@ -87,6 +91,22 @@ struct Trial {
   std::string failure;
 };
 
+// What the features of the bag depend on: tokenizer.min_count, encoder.pairs, beginnings, min_count.
+using FeaturesKey = std::tuple<std::uint32_t, bool, bool, std::uint32_t>;
+
+FeaturesKey features_key(const Experiment& settings) {
+  return {settings.tokenizer.min_count, settings.features.pairs, settings.features.beginnings,
+          settings.features_min_count};
+}
+
+// What the model of words depends on, of what trials differ in.
+using WordsKey = std::tuple<std::uint32_t, std::uint64_t, float, float, std::uint32_t>;
+
+WordsKey words_key(const Experiment& settings) {
+  return {settings.tokenizer.min_count, settings.model.seed, settings.lexical.learning_rate,
+          settings.lexical.smoothing, settings.lexical.neighbors};
+}
+
 class Tuning {
  public:
   Tuning(const TuneArguments& arguments, Experiment given, std::filesystem::path output)
@@ -110,6 +130,11 @@ class Tuning {
   }
 
   const PreparedData& data_of(const Experiment& settings);
+  const std::optional<PostFeatures>& features_of(const Experiment& settings, const PreparedData& data);
+  // None if stop_asked.
+  template <typename StopAsked>
+  const std::optional<WordsModel>& words_of(const Experiment& settings, const PreparedData& data,
+                                            Reporter& bar, const StopAsked& stop_asked);
   Trial train(std::uint32_t number, const Experiment& settings, Clock::time_point deadline,
               const std::string& title, bool may_be_worse);
   void search();
@@ -131,9 +156,12 @@ class Tuning {
   std::uint32_t threads_;
   Reporter reporter_;
   std::map<std::uint32_t, PreparedData> data_;  // by tokenizer.min_count, all else being the same
-  std::uint32_t made_ = 0;                      // trials
-  std::optional<Trial> first_;                  // the settings as given
-  std::vector<Trial> best_;                     // the best two, the better first
+  Recent<FeaturesKey, std::optional<PostFeatures>> features_{kKept};
+  Recent<WordsKey, std::optional<WordsModel>> words_{kKept};
+  double words_seconds_ = 0;    // that the longest of these took
+  std::uint32_t made_ = 0;      // trials
+  std::optional<Trial> first_;  // the settings as given
+  std::vector<Trial> best_;     // the best two, the better first
   std::optional<Experiment> written_;
 };
 
@@ -151,6 +179,23 @@ const PreparedData& Tuning::data_of(const Experiment& settings) {
   return data_.emplace(settings.tokenizer.min_count, std::move(data)).first->second;
 }
 
+const std::optional<PostFeatures>& Tuning::features_of(const Experiment& settings, const PreparedData& data) {
+  return features_.get(features_key(settings), [&] { return count_features(settings, data); });
+}
+
+template <typename StopAsked>
+const std::optional<WordsModel>& Tuning::words_of(const Experiment& settings, const PreparedData& data,
+                                                  Reporter& bar, const StopAsked& stop_asked) {
+  static const std::optional<WordsModel> kNone;
+  const WordsKey key = words_key(settings);
+  if (words_.has(key)) return words_.get(key, [] { return std::optional<WordsModel>(); });
+  const auto start = Clock::now();
+  std::optional<WordsModel> trained = train_words(settings, data, bar, stop_asked);
+  words_seconds_ = std::max(words_seconds_, seconds_between(start, Clock::now()));
+  if (!trained) return kNone;
+  return words_.get(key, [&] { return std::move(trained); });
+}
+
 Trial Tuning::train(std::uint32_t number, const Experiment& settings, Clock::time_point deadline,
                     const std::string& title, bool may_be_worse) {
   Trial trial;
@@ -161,9 +206,24 @@ Trial Tuning::train(std::uint32_t number, const Experiment& settings, Clock::tim
     Experiment experiment = settings;
     make_paths_absolute(experiment);
     const PreparedData& data = data_of(experiment);
-    const std::optional<PostFeatures> features = count_features(experiment, data);
-    start = Clock::now();  // other trials need not make it again
+    const std::optional<PostFeatures>& features = features_of(experiment, data);
     Reporter bar(title);
+    // Whether to stop, and why.
+    const auto stop_asked = [&] {
+      if (stop_.arrived()) {
+        trial.end = End::interrupted;
+      } else if (Clock::now() >= deadline) {
+        trial.end = End::out_of_time;
+      }
+      return trial.end != End::finished;
+    };
+    const WordsModel* words = nullptr;
+    if (given_.lexical.type != LexicalType::none) {
+      const std::optional<WordsModel>& trained = words_of(experiment, data, bar, stop_asked);
+      if (!trained) return trial;
+      words = &*trained;
+    }
+    start = Clock::now();  // other trials need not make it again
     if (experiment.model.device.cuda) {
       const ModelConfig config = model_config(experiment, *data.tokenizer, features, data.hashtags, threads_);
       try {
@@ -176,6 +236,7 @@ Trial Tuning::train(std::uint32_t number, const Experiment& settings, Clock::tim
     const RunFolder run =
         RunFolder::create(trials_folder_.next(), experiment, *data.tokenizer, features, data.hashtags);
     const Training* asked = nullptr;
+    std::optional<double> of_vectors;
     // Asked between any two steps: after the last step of an epoch that is once more at the least.
     const auto note_epoch = [&] {
       const TrainingState& state = asked->state();
@@ -183,7 +244,7 @@ Trial Tuning::train(std::uint32_t number, const Experiment& settings, Clock::tim
       std::vector<double>& values = trial.curve.back();
       if (values.size() >= state.phase_epochs) return false;
       values.push_back(*state.best);
-      if (asked->in_last_phase()) trial.value = state.best;
+      if (asked->in_last_phase()) of_vectors = state.best;
       return true;
     };
     Training training(
@@ -192,18 +253,21 @@ Trial Tuning::train(std::uint32_t number, const Experiment& settings, Clock::tim
           if (note_epoch() && may_be_worse && !best_.empty() &&
               is_clearly_worse(trial.curve, best_.front().curve, metric())) {
             trial.end = End::clearly_worse;
-          } else if (stop_.arrived()) {
-            trial.end = End::interrupted;
-          } else if (Clock::now() >= deadline) {
-            trial.end = End::out_of_time;
+            return true;
           }
-          return trial.end != End::finished;
+          return stop_asked();
         },
-        Checkpoints::between_phases);
+        words != nullptr ? Checkpoints::best : Checkpoints::between_phases);
     asked = &training;
     (void)training.run();
     note_epoch();
     trial.epochs = training.state().epochs;
+    if (words == nullptr) {
+      trial.value = of_vectors;
+    } else if (of_vectors && trial.end != End::clearly_worse) {
+      // What counts is what will answer: the mixture.
+      trial.value = metric_of(mix_scores(experiment, data, run, *words).valid, metric());
+    }
   } catch (const Diverged& error) {
     // The settings as given must do; that others do not is what trials are for.
     if (number == 1) throw;
@@ -263,9 +327,13 @@ void Tuning::add_to_best(Trial trial) {
 double Tuning::reserved_seconds() const {
   if (!first_) return 0;
   double seconds = first_->seconds;
+  std::set<WordsKey> words = {words_key(first_->settings)};
   for (const Trial& trial : best_) {
-    if (trial.number != 1) seconds += trial.seconds;
+    if (trial.number == 1) continue;
+    seconds += trial.seconds;
+    words.insert(words_key(trial.settings));
   }
+  seconds += words_seconds_ * static_cast<double>(words.size());
   return std::min(kSlackForOtherSeeds * kOtherSeeds * seconds, kMostForOtherSeeds * budget_);
 }
 
@@ -274,7 +342,11 @@ void Tuning::search() {
     const double reserved = reserved_seconds();
     if (number > 1 && time_left() <= reserved) return;
     const Experiment settings = space_.settings_of(number, number > 1 ? best_.front().settings : given_);
-    if (number > 1 && !first_difference(settings, given_)) continue;  // drawn: as given
+    // Drawn: as given, or as the best.
+    if (number > 1 &&
+        (!first_difference(settings, given_) || !first_difference(settings, best_.front().settings))) {
+      continue;
+    }
     Trial trial = train(number, settings, time_left_after(reserved), fmt::format("trial {}", number), true);
     if (trial.end == End::interrupted && trial.epochs == 0) return;
     ++made_;

@@ -107,17 +107,21 @@ void PostFeatures::expand(std::span<const std::uint32_t> tokens,
   }
 }
 
-void PostFeatures::expand(PackedBatch& batch) const {
-  std::vector<std::uint32_t> expanded;
-  expanded.reserve(6 * batch.tokens.size());
-  std::uint32_t begin = 0;
+PackedBatch PostFeatures::expanded(const PackedBatch& batch) const {
+  PackedBatch result;
+  result.tokens.reserve(6 * batch.tokens.size());
   for (std::size_t post = 0; post < batch.posts(); ++post) {
-    const std::uint32_t end = batch.token_offsets[post + 1];
-    expand(std::span(batch.tokens).subspan(begin, end - begin), expanded);
-    batch.token_offsets[post + 1] = static_cast<std::uint32_t>(expanded.size());
-    begin = end;
+    const std::uint32_t begin = batch.token_offsets[post];
+    expand(std::span(batch.tokens).subspan(begin, batch.token_offsets[post + 1] - begin), result.tokens);
+    result.end_post();
   }
-  batch.tokens = std::move(expanded);
+  return result;
+}
+
+void PostFeatures::expand(PackedBatch& batch) const {
+  PackedBatch result = expanded(batch);
+  batch.tokens = std::move(result.tokens);
+  batch.token_offsets = std::move(result.token_offsets);
 }
 
 }  // namespace tagspace

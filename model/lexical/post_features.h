@@ -47,6 +47,7 @@ class PostFeatures {
 
   // After each token of a post its features, as rows of the table, in place of the tokens alone. Thread-safe.
   void expand(PackedBatch& batch) const;
+  [[nodiscard]] PackedBatch expanded(const PackedBatch& batch) const;  // less the hashtags: posts to encode
   void expand(std::span<const std::uint32_t> tokens, std::vector<std::uint32_t>& rows) const;  // appends
 
  private:

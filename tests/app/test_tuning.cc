@@ -44,12 +44,25 @@ TEST(Tuning, OnlyKeysThatMeanSomething) {
   EXPECT_TRUE(has(cnn, "optimizer.encoder_learning_rate"));
   EXPECT_TRUE(has(cnn, "loss.margin"));
   EXPECT_TRUE(has(cnn, "tokenizer.min_count"));
+  EXPECT_TRUE(has(cnn, "optimizer.schedule"));
   EXPECT_FALSE(has(cnn, "encoder.dim"));
+  for (const char* of_bag : {"encoder.pairs", "encoder.beginnings", "encoder.min_count", "encoder.pooling"})
+    EXPECT_FALSE(has(cnn, of_bag)) << of_bag;
   const SearchSpace bag(experiment({{"encoder", {{"type", "bag"}}}}), {16, 32});
-  EXPECT_FALSE(has(bag, "encoder.dropout"));
+  EXPECT_TRUE(has(bag, "encoder.dropout"));
+  for (const char* of_bag : {"encoder.pairs", "encoder.beginnings", "encoder.min_count", "encoder.pooling"})
+    EXPECT_TRUE(has(bag, of_bag)) << of_bag;
   EXPECT_FALSE(has(bag, "optimizer.encoder_learning_rate"));
   EXPECT_TRUE(has(bag, "encoder.dim"));
   EXPECT_FALSE(has(SearchSpace(experiment({{"loss", {{"type", "bpr"}}}}), {}), "loss.margin"));
+  const std::vector<std::string> of_words = {"lexical.learning_rate", "lexical.smoothing",
+                                             "lexical.neighbors"};
+  const std::vector<std::string> types = {"linear", "naive_bayes", "neighbors"};
+  for (std::size_t i = 0; i < types.size(); ++i) {
+    const SearchSpace space(experiment({{"lexical", {{"type", types[i]}}}}), {});
+    for (std::size_t j = 0; j < of_words.size(); ++j) EXPECT_EQ(has(space, of_words[j]), i == j) << types[i];
+    EXPECT_FALSE(has(bag, of_words[i]));
+  }
   EXPECT_FALSE(
       has(SearchSpace(experiment({{"tokenizer", {{"type", "sentencepiece"}}}}), {}), "tokenizer.min_count"));
 }
@@ -64,7 +77,12 @@ TEST(Tuning, TrialsAreValidExperiments) {
        {"optimizer", {{"learning_rate", 1000}, {"max_norm", 1.1}}},
        {"loss", {{"margin", 1000}}},
        {"training", {{"batch_size", 65536U}}},
-       {"tokenizer", {{"min_count", 7U}}}},
+       {"tokenizer", {{"min_count", 7U}}},
+       {"lexical", {{"type", "neighbors"}, {"neighbors", 1000000U}}}},
+      {{"encoder", {{"type", "bag"}, {"pairs", true}, {"pooling", "sqrtn"}, {"min_count", 3U}}},
+       {"optimizer", {{"schedule", "linear"}}},
+       {"lexical", {{"type", "linear"}, {"learning_rate", 1000}}}},
+      {{"encoder", {{"type", "bag"}}}, {"lexical", {{"type", "naive_bayes"}, {"smoothing", 1e9}}}},
       {{"encoder", {{"initial_scale", 1e-30}, {"dropout", 0.99}}},
        {"optimizer", {{"learning_rate", 1e-30}, {"max_norm", 1000000}}},
        {"loss", {{"margin", 0}}},
@@ -90,6 +108,42 @@ TEST(Tuning, TrialsAreValidExperiments) {
     }
     EXPECT_EQ(changed.size(), searched.size()) << Json(changed).dump();
   }
+}
+
+// A trial that differs in a key without a meaning would train what another has trained already.
+TEST(Tuning, FeaturesOfNoKindAreNotCounted) {
+  const Experiment given = experiment({{"encoder", {{"type", "bag"}, {"min_count", 2U}}}});
+  const SearchSpace space(given, {});
+  Experiment best = given;
+  std::set<std::uint32_t> counts;
+  int without = 0;
+  for (std::uint32_t trial = 2; trial < 400; ++trial) {
+    const Experiment settings = space.settings_of(trial, best);
+    if (settings.features.any()) {
+      counts.insert(settings.features_min_count);
+      best = settings;
+    } else {
+      EXPECT_EQ(settings.features_min_count, 2U);
+      ++without;
+    }
+  }
+  EXPECT_EQ(counts, (std::set<std::uint32_t>{1, 2, 5}));
+  EXPECT_GT(without, 50);
+}
+
+TEST(Tuning, RecentKeepsWhatWasAskedForLast) {
+  Recent<int, std::string> recent(2);
+  std::vector<int> made;
+  const auto get = [&](int key) {
+    return recent.get(key, [&] {
+      made.push_back(key);
+      return std::to_string(key);
+    });
+  };
+  for (const int key : {1, 2, 1, 3, 1, 2}) EXPECT_EQ(get(key), std::to_string(key));
+  EXPECT_EQ(made, (std::vector<int>{1, 2, 3, 2}));  // 3 took the place of 2, not of 1
+  EXPECT_TRUE(recent.has(1));
+  EXPECT_FALSE(recent.has(3));
 }
 
 TEST(Tuning, TheSeedAndTheNumberDecide) {
