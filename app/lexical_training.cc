@@ -173,7 +173,7 @@ MixedScores find_mixture(const PreparedData& data, Validation& validation, const
 
 // The linear model's best epoch; nothing if stop_asked.
 std::optional<WordsModel> train_linear(const Experiment& experiment, const LexicalKeys& keys,
-                                       const LabelledPosts& posts, std::span<const std::string> names,
+                                       const TrainingPosts& posts, std::span<const std::string> names,
                                        Validation& validation, Reporter& reporter,
                                        kernels::CpuContext& context,
                                        const std::function<bool()>& stop_asked) {
@@ -210,7 +210,7 @@ std::optional<WordsModel> train_words(const Experiment& experiment, const Prepar
                                       Reporter& reporter, const std::function<bool()>& stop_asked) {
   kernels::CpuContext context(resolve_threads(experiment.training.threads));
   const LexicalKeys keys(token_texts(*data.tokenizer));
-  const LabelledPosts posts{data.train->posts(), [&](std::uint64_t post) { return data.train->tokens(post); },
+  const TrainingPosts posts{data.train->posts(), [&](std::uint64_t post) { return data.train->tokens(post); },
                             [&](std::uint64_t post) { return data.train->hashtags(post); }};
   WordsModel trained;
   switch (experiment.lexical.type) {

@@ -37,7 +37,7 @@ double log_of_one_and_exp(float x) { return std::max(0.0F, -x) + std::log1p(std:
 
 }  // namespace
 
-Word2Vec::Word2Vec(LabelledPosts posts, std::uint32_t words, std::uint32_t hashtags, const Options& options)
+Word2Vec::Word2Vec(TrainingPosts posts, std::uint32_t words, std::uint32_t hashtags, const Options& options)
     : posts_(std::move(posts)),
       words_(words),
       options_(options),

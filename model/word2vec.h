@@ -22,7 +22,7 @@
 #include <vector>
 
 #include "base/random.h"
-#include "model/lexical/lexical_trainer.h"
+#include "model/lexical/training_posts.h"
 
 namespace tagspace {
 
@@ -37,7 +37,7 @@ class Word2Vec {
   };
 
   // `posts` must outlive it. Tokens are below `words`, hashtags below `hashtags`.
-  Word2Vec(LabelledPosts posts, std::uint32_t words, std::uint32_t hashtags, const Options& options);
+  Word2Vec(TrainingPosts posts, std::uint32_t words, std::uint32_t hashtags, const Options& options);
 
   // One pass over the posts, whose learning rate goes from one value to the other in equal steps, a post
   // each. The mean loss of a neighbour, or a negative number if `stop_asked`.
@@ -63,7 +63,7 @@ class Word2Vec {
  private:
   [[nodiscard]] std::size_t dim() const { return options_.dim; }
 
-  LabelledPosts posts_;
+  TrainingPosts posts_;
   std::size_t words_;
   Options options_;
   std::vector<float> inputs_;   // [words + hashtags, dim]

@@ -30,7 +30,7 @@ std::string joined(const std::string& name) {
 
 }  // namespace
 
-LexicalTrainer::LexicalTrainer(const LexicalKeys& keys, LabelledPosts posts,
+LexicalTrainer::LexicalTrainer(const LexicalKeys& keys, TrainingPosts posts,
                                std::span<const std::string> hashtag_names, const Options& options,
                                kernels::CpuContext& context)
     : keys_(keys),

@@ -17,15 +17,9 @@
 
 #include "model/kernels/cpu_context.h"
 #include "model/lexical/lexical_model.h"
+#include "model/lexical/training_posts.h"
 
 namespace tagspace {
-
-// Posts to train on, by number; the spans stay valid for as long as the training.
-struct LabelledPosts {
-  std::uint64_t count = 0;
-  std::function<std::span<const std::uint32_t>(std::uint64_t)> tokens;
-  std::function<std::span<const std::uint32_t>(std::uint64_t)> hashtags;  // ascending
-};
 
 class LexicalTrainer {
  public:
@@ -36,7 +30,7 @@ class LexicalTrainer {
 
   // Counts features. `keys` and `posts` must outlive the trainer. `hashtag_names` by row. Error if there are
   // more than 2^32 - 1 weights.
-  LexicalTrainer(const LexicalKeys& keys, LabelledPosts posts, std::span<const std::string> hashtag_names,
+  LexicalTrainer(const LexicalKeys& keys, TrainingPosts posts, std::span<const std::string> hashtag_names,
                  const Options& options, kernels::CpuContext& context);
 
   // One pass over the posts, epochs counted from 0; the mean loss, or a negative number if `stop_asked`.
@@ -61,7 +55,7 @@ class LexicalTrainer {
 
   const LexicalKeys& keys_;
   std::size_t hashtags_;
-  LabelledPosts posts_;
+  TrainingPosts posts_;
   Options options_;
   kernels::CpuContext& context_;
   LexicalArrays arrays_;

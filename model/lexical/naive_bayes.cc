@@ -11,7 +11,7 @@
 
 namespace tagspace {
 
-LexicalArrays train_naive_bayes(const LexicalKeys& keys, const LabelledPosts& posts, std::uint32_t hashtags,
+LexicalArrays train_naive_bayes(const LexicalKeys& keys, const TrainingPosts& posts, std::uint32_t hashtags,
                                 double smoothing) {
   LexicalArrays arrays;
   SortedCounts of_features;

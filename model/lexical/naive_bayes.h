@@ -17,12 +17,13 @@
 
 #include <cstdint>
 
-#include "model/lexical/lexical_trainer.h"
+#include "model/lexical/lexical_model.h"
+#include "model/lexical/training_posts.h"
 
 namespace tagspace {
 
 // Error if there are more than 2^32 - 1 weights.
-[[nodiscard]] LexicalArrays train_naive_bayes(const LexicalKeys& keys, const LabelledPosts& posts,
+[[nodiscard]] LexicalArrays train_naive_bayes(const LexicalKeys& keys, const TrainingPosts& posts,
                                               std::uint32_t hashtags, double smoothing);
 
 }  // namespace tagspace

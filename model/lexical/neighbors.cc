@@ -10,7 +10,7 @@
 
 namespace tagspace {
 
-LexicalArrays index_neighbors(const LexicalKeys& keys, const LabelledPosts& posts, std::uint32_t neighbors) {
+LexicalArrays index_neighbors(const LexicalKeys& keys, const TrainingPosts& posts, std::uint32_t neighbors) {
   LexicalArrays arrays;
   arrays.neighbors = neighbors;
   SortedCounts counts;

@@ -4,12 +4,13 @@
 
 #include <cstdint>
 
-#include "model/lexical/lexical_trainer.h"
+#include "model/lexical/lexical_model.h"
+#include "model/lexical/training_posts.h"
 
 namespace tagspace {
 
 // `neighbors` > 0: how many posts vote. Error if the posts have more than 2^32 - 1 features in all.
-[[nodiscard]] LexicalArrays index_neighbors(const LexicalKeys& keys, const LabelledPosts& posts,
+[[nodiscard]] LexicalArrays index_neighbors(const LexicalKeys& keys, const TrainingPosts& posts,
                                             std::uint32_t neighbors);
 
 }  // namespace tagspace

@@ -42,7 +42,7 @@ PostFeatures::PostFeatures(std::span<const std::string> texts, Kinds kinds, std:
   }
 }
 
-PostFeatures PostFeatures::count(std::span<const std::string> texts, Kinds kinds, const Posts& posts,
+PostFeatures PostFeatures::count(std::span<const std::string> texts, Kinds kinds, const TrainingPosts& posts,
                                  std::uint32_t min_posts) {
   std::vector<std::vector<std::uint64_t>> beginnings(kinds.beginnings ? texts.size() : 0);
   for (std::size_t i = 0; i < beginnings.size(); ++i) LexicalKeys::of_beginnings(texts[i], beginnings[i]);

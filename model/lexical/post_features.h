@@ -6,13 +6,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "data_pipeline/packed_batch.h"
 #include "model/lexical/lexical_features.h"
+#include "model/lexical/training_posts.h"
 
 namespace tagspace {
 
@@ -25,16 +25,10 @@ class PostFeatures {
     [[nodiscard]] bool any() const { return pairs || beginnings; }
   };
 
-  // Posts by number: their tokens.
-  struct Posts {
-    std::uint64_t count = 0;
-    std::function<std::span<const std::uint32_t>(std::uint64_t)> tokens;
-  };
-
-  // Those that at least `min_posts` of the posts have. `texts` of the vocabulary's tokens, by id. Error if
-  // table rows would not fit into 32 bits.
-  [[nodiscard]] static PostFeatures count(std::span<const std::string> texts, Kinds kinds, const Posts& posts,
-                                          std::uint32_t min_posts);
+  // Those that at least `min_posts` of the posts have, whose hashtags do not matter. `texts` of the
+  // vocabulary's tokens, by id. Error if table rows would not fit into 32 bits.
+  [[nodiscard]] static PostFeatures count(std::span<const std::string> texts, Kinds kinds,
+                                          const TrainingPosts& posts, std::uint32_t min_posts);
 
   // Those that save() wrote. Error, naming the file, if it is missing or damaged.
   [[nodiscard]] static PostFeatures load(const std::filesystem::path& path,

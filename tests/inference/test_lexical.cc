@@ -10,11 +10,10 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "model/lexical/lexical_trainer.h"
+#include "tests/inference/posts_in_memory.h"
 
 namespace tagspace {
 namespace {
-
-using Tokens = std::vector<std::uint32_t>;
 
 // Features of a post by text.
 std::map<std::string, float> by_text(const LexicalKeys& keys, const LexicalVocabulary& vocabulary,
@@ -53,23 +52,12 @@ TEST(LexicalKeys, WordsPairsAndBeginnings) {
   EXPECT_EQ(keys.text(LexicalKeys::of_token(2), {{0, 1}}), "");
 }
 
-// Posts about topics: a post's words are of its hashtag's topic, some are of all.
-struct Corpus {
-  std::vector<Tokens> tokens;
-  std::vector<Tokens> hashtags;
-
-  [[nodiscard]] LabelledPosts posts() const {
-    return {tokens.size(), [this](std::uint64_t post) { return std::span(tokens[post]); },
-            [this](std::uint64_t post) { return std::span(hashtags[post]); }};
-  }
-};
-
 constexpr std::uint32_t kHashtags = 9;
 constexpr std::uint32_t kWords = 60;
 
-Corpus make_corpus(std::size_t posts, std::uint64_t seed) {
+PostsInMemory make_corpus(std::size_t posts, std::uint64_t seed) {
   std::mt19937_64 random(seed);
-  Corpus corpus;
+  PostsInMemory corpus;
   for (std::size_t i = 0; i < posts; ++i) {
     const auto hashtag = static_cast<std::uint32_t>(random() % kHashtags);
     Tokens tokens;
@@ -101,7 +89,7 @@ std::vector<std::string> names() {
 
 TEST(LexicalVocabulary, ValuesByHand) {
   const LexicalKeys keys({"aa", "bb"});
-  Corpus corpus;
+  PostsInMemory corpus;
   corpus.tokens = {{0}, {0, 1}, {0, 0, 1}};
   corpus.hashtags = {{0}, {1}, {1}};
   kernels::CpuContext context(1);
@@ -128,7 +116,7 @@ TEST(LexicalVocabulary, ValuesByHand) {
 
 TEST(LexicalTrainer, WeightsOfWhatOccursTogetherAndOfNames) {
   const LexicalKeys keys(words());
-  const Corpus corpus = make_corpus(500, 1);
+  const PostsInMemory corpus = make_corpus(500, 1);
   kernels::CpuContext context(2);
   const LexicalTrainer trainer(keys, corpus.posts(), names(), {}, context);
   const LexicalArrays& arrays = trainer.arrays();
@@ -155,7 +143,7 @@ TEST(LexicalTrainer, WeightsOfWhatOccursTogetherAndOfNames) {
 // The same in the plainest way: a dense table of weights, posts one batch after the other.
 TEST(LexicalTrainer, AnEpochEqualsThePlainAlgorithm) {
   const LexicalKeys keys(words());
-  const Corpus corpus = make_corpus(300, 2);
+  const PostsInMemory corpus = make_corpus(300, 2);
   for (const std::size_t threads : {1U, 2U, 5U}) {
     kernels::CpuContext context(threads);
     LexicalTrainer trainer(keys, corpus.posts(), names(), {11, 0.3F}, context);
@@ -173,7 +161,7 @@ TEST(LexicalTrainer, AnEpochEqualsThePlainAlgorithm) {
 
     // The order of the posts is found from what the trainer asked for.
     std::vector<std::uint64_t> order;
-    LabelledPosts watched = corpus.posts();
+    TrainingPosts watched = corpus.posts();
     watched.tokens = [&](std::uint64_t post) {
       order.push_back(post);
       return std::span(corpus.tokens[post]);
@@ -221,7 +209,7 @@ TEST(LexicalTrainer, AnEpochEqualsThePlainAlgorithm) {
 
 TEST(LexicalTrainer, TheSameBitsForAnyNumberOfThreadsAndItStops) {
   const LexicalKeys keys(words());
-  const Corpus corpus = make_corpus(400, 3);
+  const PostsInMemory corpus = make_corpus(400, 3);
   std::vector<float> first;
   for (const std::size_t threads : {1U, 2U, 7U}) {
     kernels::CpuContext context(threads);
@@ -247,7 +235,7 @@ class LexicalFile : public testing::Test {
   void TearDown() override { std::filesystem::remove(path_); }
 
   LexicalKeys keys_{words()};
-  Corpus corpus_ = make_corpus(600, 4);
+  PostsInMemory corpus_ = make_corpus(600, 4);
   LexicalArrays arrays_;
   std::filesystem::path path_;
 };
@@ -256,7 +244,7 @@ TEST_F(LexicalFile, MixesScoresAndSaysWhy) {
   const LexicalModel model(path_, words(), kHashtags);
   EXPECT_EQ(model.mixture().embedding, 2);
   EXPECT_EQ(model.mixture().lexical, 3);
-  const Corpus others = make_corpus(200, 99);
+  const PostsInMemory others = make_corpus(200, 99);
   const LexicalVocabulary vocabulary = arrays_.vocabulary();
   std::size_t right = 0;
   for (std::size_t post = 0; post < others.tokens.size(); ++post) {

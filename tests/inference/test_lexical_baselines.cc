@@ -11,29 +11,19 @@
 #include "base/error.h"
 #include "model/lexical/naive_bayes.h"
 #include "model/lexical/neighbors.h"
+#include "tests/inference/posts_in_memory.h"
 
 namespace tagspace {
 namespace {
 
-using Tokens = std::vector<std::uint32_t>;
 using Scores = std::vector<double>;
-
-struct Posts {
-  std::vector<Tokens> tokens;
-  std::vector<Tokens> hashtags;
-
-  [[nodiscard]] LabelledPosts labelled() const {
-    return {tokens.size(), [this](std::uint64_t post) { return std::span(tokens[post]); },
-            [this](std::uint64_t post) { return std::span(hashtags[post]); }};
-  }
-};
 
 constexpr std::uint32_t kHashtags = 7;
 constexpr std::uint32_t kWords = 15;
 
-Posts random_posts(std::size_t count, std::uint64_t seed) {
+PostsInMemory random_posts(std::size_t count, std::uint64_t seed) {
   std::mt19937_64 random(seed);
-  Posts posts;
+  PostsInMemory posts;
   for (std::size_t i = 0; i < count; ++i) {
     Tokens tokens;
     for (std::uint64_t t = random() % 9; t > 0; --t)
@@ -68,7 +58,7 @@ Counts counts_of(const Tokens& tokens) {
 double weight_of_kind(const Counts::key_type& feature) { return feature.first >= 1000 ? 0.7 : 1; }
 
 // log P(h) + sum of v log P(f | h), less the same of the background.
-Scores naive_bayes(const Posts& posts, const Tokens& tokens, double smoothing) {
+Scores naive_bayes(const PostsInMemory& posts, const Tokens& tokens, double smoothing) {
   Counts background;
   std::vector<Counts> of_hashtag(kHashtags);
   std::vector<double> carriers(kHashtags);
@@ -98,7 +88,7 @@ Scores naive_bayes(const Posts& posts, const Tokens& tokens, double smoothing) {
   return scores;
 }
 
-std::map<Counts::key_type, double> tf_idf(const Posts& posts, const Tokens& tokens) {
+std::map<Counts::key_type, double> tf_idf(const PostsInMemory& posts, const Tokens& tokens) {
   std::map<Counts::key_type, double> values;
   double squares = 0;
   for (const auto& [feature, count] : counts_of(tokens)) {
@@ -114,7 +104,7 @@ std::map<Counts::key_type, double> tf_idf(const Posts& posts, const Tokens& toke
   return values;
 }
 
-Scores votes(const Posts& posts, const Tokens& tokens, std::size_t neighbors) {
+Scores votes(const PostsInMemory& posts, const Tokens& tokens, std::size_t neighbors) {
   const auto query = tf_idf(posts, tokens);
   std::vector<std::pair<double, std::size_t>> found;  // less their cosine, post
   for (std::size_t post = 0; post < posts.tokens.size(); ++post) {
@@ -146,9 +136,9 @@ void expect_near(const Scores& actual, const Scores& expected) {
 
 TEST(NaiveBayes, ByHand) {
   const LexicalKeys keys({"aa", "bb"});
-  const Posts posts{{{0}, {0, 1}}, {{0}, {1}}};
+  const PostsInMemory posts{{{0}, {0, 1}}, {{0}, {1}}};
   // Counts: "aa" 2, "bb" 1, "aa bb" 1; of hashtag 0 "aa", of hashtag 1 one of each.
-  const LexicalArrays arrays = train_naive_bayes(keys, posts.labelled(), 2, 4);
+  const LexicalArrays arrays = train_naive_bayes(keys, posts.posts(), 2, 4);
   std::vector<float> scores(2);
   arrays.scorer().add_scores(lexical_vector(keys, arrays.vocabulary(), Tokens{1, 1}), 1, scores);
   // Twice "bb", of which the background has 1/4, and with smoothing 4 gives 1; "bb bb" is unknown.
@@ -164,10 +154,10 @@ TEST(NaiveBayes, ByHand) {
 TEST(NaiveBayes, EqualsTheFormula) {
   const LexicalKeys keys = keys_of_words();
   for (const std::uint64_t seed : {1U, 2U, 3U}) {
-    const Posts posts = random_posts(60, seed);
-    const Posts others = random_posts(40, seed + 100);
+    const PostsInMemory posts = random_posts(60, seed);
+    const PostsInMemory others = random_posts(40, seed + 100);
     for (const double smoothing : {0.5, 30.0, 1000.0}) {
-      const LexicalArrays arrays = train_naive_bayes(keys, posts.labelled(), kHashtags, smoothing);
+      const LexicalArrays arrays = train_naive_bayes(keys, posts.posts(), kHashtags, smoothing);
       for (const Tokens& tokens : others.tokens)
         expect_near(scores_of(arrays, keys, tokens), naive_bayes(posts, tokens, smoothing));
     }
@@ -176,8 +166,8 @@ TEST(NaiveBayes, EqualsTheFormula) {
 
 TEST(Neighbors, ByHand) {
   const LexicalKeys keys({"aa", "bb", "cc"});
-  const Posts posts{{{0}, {1}, {0}, {2}}, {{0}, {1}, {0, 1}, {2}}};
-  const LexicalArrays arrays = index_neighbors(keys, posts.labelled(), 2);
+  const PostsInMemory posts{{{0}, {1}, {0}, {2}}, {{0}, {1}, {0, 1}, {2}}};
+  const LexicalArrays arrays = index_neighbors(keys, posts.posts(), 2);
   std::vector<float> scores(3);
   // Posts 0 and 2 are "aa" and nothing else: cosine 1. No other has anything of it.
   arrays.scorer().add_scores(lexical_vector(keys, arrays.vocabulary(), Tokens{0}), 1, scores);
@@ -195,10 +185,10 @@ TEST(Neighbors, ByHand) {
 TEST(Neighbors, EqualTheFormula) {
   const LexicalKeys keys = keys_of_words();
   for (const std::uint64_t seed : {4U, 5U, 6U}) {
-    const Posts posts = random_posts(60, seed);
-    const Posts others = random_posts(10, seed + 100);
+    const PostsInMemory posts = random_posts(60, seed);
+    const PostsInMemory others = random_posts(10, seed + 100);
     for (const std::uint32_t neighbors : {1U, 5U, 1000U}) {
-      const LexicalArrays arrays = index_neighbors(keys, posts.labelled(), neighbors);
+      const LexicalArrays arrays = index_neighbors(keys, posts.posts(), neighbors);
       for (const Tokens& tokens : others.tokens)
         expect_near(scores_of(arrays, keys, tokens), votes(posts, tokens, neighbors));
     }
@@ -210,9 +200,9 @@ class LexicalBaselineFile : public testing::TestWithParam<bool> {};
 
 TEST_P(LexicalBaselineFile, ScoresAsInMemoryAndSaysWhy) {
   const LexicalKeys keys = keys_of_words();
-  const Posts posts = random_posts(60, 7);
-  const LexicalArrays arrays = GetParam() ? train_naive_bayes(keys, posts.labelled(), kHashtags, 10)
-                                          : index_neighbors(keys, posts.labelled(), 5);
+  const PostsInMemory posts = random_posts(60, 7);
+  const LexicalArrays arrays = GetParam() ? train_naive_bayes(keys, posts.posts(), kHashtags, 10)
+                                          : index_neighbors(keys, posts.posts(), 5);
   const std::filesystem::path path =
       std::filesystem::path(testing::TempDir()) / ("lexical-baseline-" + std::to_string(::getpid()));
   write_lexical_model(path, arrays, {0, 2}, "{}");

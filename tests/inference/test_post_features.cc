@@ -10,15 +10,10 @@
 #include "base/files.h"
 #include "model/checkpoint.h"
 #include "model/lexical/post_features.h"
+#include "tests/inference/posts_in_memory.h"
 
 namespace tagspace {
 namespace {
-
-using Tokens = std::vector<std::uint32_t>;
-
-PostFeatures::Posts posts_of(const std::vector<Tokens>& posts) {
-  return {posts.size(), [&posts](std::uint64_t post) { return std::span(posts[post]); }};
-}
 
 PackedBatch batch_of(const std::vector<Tokens>& posts) {
   PackedBatch batch;
@@ -42,7 +37,7 @@ TEST(PostFeatures, PairsAndBeginningsByHand) {
   const std::vector<Tokens> posts = {{0, 1}, {0, 1, 0}, {3, 2}};
   // "new yorker", "york", "yorke" and "yorker"; "yorker new", "the yorkshire", "yorks" and "yorksh" are in
   // one post.
-  const auto features = PostFeatures::count(texts, {true, true}, posts_of(posts), 2);
+  const auto features = PostFeatures::count(texts, {true, true}, PostsInMemory{posts, {}}.posts(), 2);
   EXPECT_EQ(features.rows(), 4U + 1 + 3);
   const Tokens rows = rows_of(features, {0, 1});
   ASSERT_EQ(rows.size(), 2U + 1 + 3);
@@ -57,9 +52,9 @@ TEST(PostFeatures, PairsAndBeginningsByHand) {
   EXPECT_EQ(rows_of(features, {1, 0}).size(), 2U + 3);  // no pair
   EXPECT_EQ(rows_of(features, {}), Tokens{});
 
-  EXPECT_EQ(PostFeatures::count(texts, {true, false}, posts_of(posts), 1).rows(), 4U + 3);
-  EXPECT_EQ(PostFeatures::count(texts, {false, true}, posts_of(posts), 1).rows(), 4U + 5);
-  EXPECT_EQ(PostFeatures::count(texts, {true, true}, posts_of(posts), 4).rows(), 4U);
+  EXPECT_EQ(PostFeatures::count(texts, {true, false}, PostsInMemory{posts, {}}.posts(), 1).rows(), 4U + 3);
+  EXPECT_EQ(PostFeatures::count(texts, {false, true}, PostsInMemory{posts, {}}.posts(), 1).rows(), 4U + 5);
+  EXPECT_EQ(PostFeatures::count(texts, {true, true}, PostsInMemory{posts, {}}.posts(), 4).rows(), 4U);
 }
 
 // Against dictionaries of texts, over random posts.
@@ -100,7 +95,8 @@ TEST(PostFeatures, EqualDictionariesOfTexts) {
       for (const std::string& text : std::set<std::string>(all.begin(), all.end())) ++counts[text];
     }
     for (const std::uint32_t min_posts : {1U, 2U, 5U}) {
-      const auto features = PostFeatures::count(texts, {true, true}, posts_of(posts), min_posts);
+      const auto features =
+          PostFeatures::count(texts, {true, true}, PostsInMemory{posts, {}}.posts(), min_posts);
       const auto kept = std::count_if(counts.begin(), counts.end(),
                                       [&](const auto& count) { return count.second >= min_posts; });
       EXPECT_EQ(features.rows(), texts.size() + static_cast<std::size_t>(kept));
@@ -140,7 +136,7 @@ TEST(PostFeatures, AreTheSameFromTheirFile) {
   const std::vector<Tokens> posts = {{0, 1, 2}, {2, 1}};
   for (const auto kinds : {PostFeatures::Kinds{true, true}, {true, false}, {false, true}}) {
     for (const std::uint32_t min_posts : {1U, 9U}) {  // 9: there are none
-      const auto features = PostFeatures::count(texts, kinds, posts_of(posts), min_posts);
+      const auto features = PostFeatures::count(texts, kinds, PostsInMemory{posts, {}}.posts(), min_posts);
       features.save(folder / "features.safetensors");
       const auto loaded = PostFeatures::load(folder / "features.safetensors", texts, kinds);
       EXPECT_EQ(loaded.rows(), features.rows());

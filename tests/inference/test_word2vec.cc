@@ -6,30 +6,19 @@
 #include <set>
 
 #include "model/word2vec.h"
+#include "tests/inference/posts_in_memory.h"
 
 namespace tagspace {
 namespace {
-
-using Tokens = std::vector<std::uint32_t>;
-
-struct Posts {
-  std::vector<Tokens> tokens;
-  std::vector<Tokens> hashtags;
-
-  [[nodiscard]] LabelledPosts labelled() const {
-    return {tokens.size(), [this](std::uint64_t post) { return std::span(tokens[post]); },
-            [this](std::uint64_t post) { return std::span(hashtags[post]); }};
-  }
-};
 
 constexpr std::uint32_t kTopics = 5;
 constexpr std::uint32_t kWords = 8 * kTopics;
 const auto kNeverStop = [] { return false; };
 
 // The words of a post are of its hashtag's topic.
-Posts posts_about_topics(std::size_t count, std::uint64_t seed) {
+PostsInMemory posts_about_topics(std::size_t count, std::uint64_t seed) {
   std::mt19937_64 random(seed);
-  Posts posts;
+  PostsInMemory posts;
   for (std::size_t i = 0; i < count; ++i) {
     const auto topic = static_cast<std::uint32_t>(random() % kTopics);
     Tokens tokens;
@@ -100,9 +89,9 @@ std::vector<float> all_vectors(const Word2Vec& model) {
 }
 
 TEST(Word2Vec, AStepGoesDownTheGradient) {
-  const Posts posts = posts_about_topics(30, 1);
+  const PostsInMemory posts = posts_about_topics(30, 1);
   for (const std::uint32_t dim : {3U, 8U, 19U}) {
-    Word2Vec model(posts.labelled(), kWords, kTopics, {1, dim, 2, 4, 0.5F});
+    Word2Vec model(posts.posts(), kWords, kTopics, {1, dim, 2, 4, 0.5F});
     const std::vector<float> first = all_vectors(model);
     Plain plain{dim, {first.begin(), first.end()}, std::vector<double>(first.size())};
     std::mt19937_64 random(2);
@@ -122,10 +111,10 @@ TEST(Word2Vec, AStepGoesDownTheGradient) {
 
 // What an epoch is made of: posts in an order, neighbours in reach, a falling rate.
 TEST(Word2Vec, AnEpochIsItsSteps) {
-  const Posts posts = posts_about_topics(40, 3);
+  const PostsInMemory posts = posts_about_topics(40, 3);
   const Word2Vec::Options options{9, 6, 3, 2, 0.3F};
-  Word2Vec model(posts.labelled(), kWords, kTopics, options);
-  Word2Vec plain(posts.labelled(), kWords, kTopics, options);
+  Word2Vec model(posts.posts(), kWords, kTopics, options);
+  Word2Vec plain(posts.posts(), kWords, kTopics, options);
   const double loss = model.train_epoch(4, 0.4F, 0.2F, kNeverStop);
   std::vector<std::uint64_t> order(posts.tokens.size());
   std::iota(order.begin(), order.end(), std::uint64_t{0});
@@ -156,8 +145,8 @@ TEST(Word2Vec, AnEpochIsItsSteps) {
 }
 
 TEST(Word2Vec, HashtagsStandAnywhereAmongTheWords) {
-  const Posts posts{{{3, 4, 5}}, {{0, 1}}};
-  const Word2Vec model(posts.labelled(), 10, 2, {});
+  const PostsInMemory posts{{{3, 4, 5}}, {{0, 1}}};
+  const Word2Vec model(posts.posts(), 10, 2, {});
   std::set<std::ptrdiff_t> places;
   for (std::uint64_t i = 0; i < 200; ++i) {
     Random random(1, 2, i);
@@ -176,17 +165,17 @@ TEST(Word2Vec, HashtagsStandAnywhereAmongTheWords) {
 
 TEST(Word2Vec, TokensAreDrawnByTheirCounts) {
   // Counts 16, 1, 0, and 1 of the hashtag: 16 ^ 0.75 = 8.
-  const Posts posts{{Tokens(16, 0), {1}}, {{}, {0}}};
-  const Word2Vec model(posts.labelled(), 3, 1, {});
+  const PostsInMemory posts{{Tokens(16, 0), {1}}, {{}, {0}}};
+  const Word2Vec model(posts.posts(), 3, 1, {});
   std::vector<int> drawn(4);
   for (int i = 0; i < 1000; ++i) ++drawn[model.token_at(i / 1000.0)];
   EXPECT_EQ(drawn, (std::vector<int>{800, 100, 0, 100}));
 }
 
 TEST(Word2Vec, LearnsWhatBelongsTogetherAndTheSeedDecides) {
-  const Posts posts = posts_about_topics(400, 5);
+  const PostsInMemory posts = posts_about_topics(400, 5);
   const auto trained = [&](std::uint64_t seed) {
-    Word2Vec model(posts.labelled(), kWords, kTopics, {seed, 16, 5, 5, 0.01F});
+    Word2Vec model(posts.posts(), kWords, kTopics, {seed, 16, 5, 5, 0.01F});
     double first = 0;
     double last = 0;
     for (std::uint64_t epoch = 0; epoch < 15; ++epoch) {
@@ -219,7 +208,7 @@ TEST(Word2Vec, LearnsWhatBelongsTogetherAndTheSeedDecides) {
   }
   EXPECT_EQ(all_vectors(trained(1)), all_vectors(model));
   EXPECT_NE(all_vectors(trained(2)), all_vectors(model));
-  Word2Vec stopped(posts.labelled(), kWords, kTopics, {});
+  Word2Vec stopped(posts.posts(), kWords, kTopics, {});
   EXPECT_LT(stopped.train_epoch(0, 0.1F, 0.1F, [] { return true; }), 0);
 }
 
