@@ -110,6 +110,7 @@ class Tuning {
   }
 
   const PreparedData& data_of(const Experiment& settings);
+  const std::optional<WordVectors>& pretrained_of(const Experiment& settings, const PreparedData& data);
   Trial train(std::uint32_t number, const Experiment& settings, Clock::time_point deadline,
               const std::string& title, bool may_be_worse);
   void search();
@@ -130,10 +131,12 @@ class Tuning {
   TrialsFolder trials_folder_;
   std::uint32_t threads_;
   Reporter reporter_;
-  std::map<std::uint32_t, PreparedData> data_;  // by tokenizer.min_count, all else being the same
-  std::uint32_t made_ = 0;                      // trials
-  std::optional<Trial> first_;                  // the settings as given
-  std::vector<Trial> best_;                     // the best two, the better first
+  // By tokenizer.min_count, all else being the same.
+  std::map<std::uint32_t, PreparedData> data_;
+  std::map<std::uint32_t, std::optional<WordVectors>> pretrained_;
+  std::uint32_t made_ = 0;      // trials
+  std::optional<Trial> first_;  // the settings as given
+  std::vector<Trial> best_;     // the best two, the better first
   std::optional<Experiment> written_;
 };
 
@@ -151,6 +154,14 @@ const PreparedData& Tuning::data_of(const Experiment& settings) {
   return data_.emplace(settings.tokenizer.min_count, std::move(data)).first->second;
 }
 
+const std::optional<WordVectors>& Tuning::pretrained_of(const Experiment& settings,
+                                                        const PreparedData& data) {
+  const auto found = pretrained_.find(settings.tokenizer.min_count);
+  if (found != pretrained_.end()) return found->second;
+  return pretrained_.emplace(settings.tokenizer.min_count, read_pretrained(settings, data, reporter_))
+      .first->second;
+}
+
 Trial Tuning::train(std::uint32_t number, const Experiment& settings, Clock::time_point deadline,
                     const std::string& title, bool may_be_worse) {
   Trial trial;
@@ -162,6 +173,7 @@ Trial Tuning::train(std::uint32_t number, const Experiment& settings, Clock::tim
     make_paths_absolute(experiment);
     const PreparedData& data = data_of(experiment);
     const std::optional<PostFeatures> features = count_features(experiment, data);
+    const std::optional<WordVectors>& pretrained = pretrained_of(experiment, data);
     start = Clock::now();  // other trials need not make it again
     Reporter bar(title);
     if (experiment.model.device.cuda) {
@@ -187,7 +199,7 @@ Trial Tuning::train(std::uint32_t number, const Experiment& settings, Clock::tim
       return true;
     };
     Training training(
-        experiment, data, features, run, bar,
+        experiment, data, features, pretrained, run, bar,
         [&] {
           if (note_epoch() && may_be_worse && !best_.empty() &&
               is_clearly_worse(trial.curve, best_.front().curve, metric())) {
@@ -377,6 +389,10 @@ int tune(const TuneArguments& arguments) {
   if (experiment.model.loss == LossType::skipgram) {
     throw Error("'" + arguments.config.string() +
                 "': loss.type is \"skipgram\", which tune has nothing to search for; allowed are all others");
+  }
+  if (!experiment.pretrained.empty() && !arguments.dims.empty()) {
+    throw Error("--dims searches encoder.dim, which the vectors of encoder.pretrained '" +
+                experiment.pretrained.string() + "' decide; allowed is the one or the other");
   }
   experiment.model.device = choose_device(experiment);
   std::filesystem::path output = arguments.output;
