@@ -35,6 +35,7 @@ struct Experiment {
   ModelConfig model;
   PostFeatures::Kinds features;          // of the encoder bag
   std::uint32_t features_min_count = 2;  // posts that have one, at least
+  std::filesystem::path pretrained;      // word vectors to begin with; may be empty
   Schedule schedule = Schedule::constant;
   std::uint32_t skipgram_window = 5;
 

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <fmt/format.h>
+#include <span>
 #include <utility>
 
 #include "app/trained_model.h"
@@ -20,6 +21,11 @@ using Clock = std::chrono::steady_clock;
 
 // In a long epoch, a checkpoint this often, so that a power cut costs no more.
 constexpr std::chrono::minutes kCheckpointInterval{10};
+
+// Pretrained vectors to begin with: their mean length, and the share of the words of all posts from which on
+// a word's vector is made shorter than half.
+constexpr double kPretrainedLength = 0.6;
+constexpr double kHalvedShare = 1e-4;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -151,9 +157,50 @@ BatchLoader::Options loader_options(const Experiment& experiment, std::uint32_t 
                                 : std::function<void(PackedBatch&)>()};
 }
 
+std::optional<WordVectors> read_pretrained(const Experiment& experiment, const PreparedData& data,
+                                           Reporter& reporter) {
+  if (experiment.pretrained.empty() || !experiment.has_vectors()) return std::nullopt;
+  WordVectors found = read_word_vectors(experiment.pretrained, *data.tokenizer, experiment.model.dim);
+  // How often the training posts have each word.
+  std::vector<std::uint64_t> counts(data.tokenizer->vocab_size());
+  for (std::uint64_t post = 0; post < data.train->posts(); ++post) {
+    for (const std::uint32_t token : data.train->tokens(post)) ++counts[token];
+  }
+  const auto total = static_cast<double>(data.train->tokens());
+  const std::size_t dim = experiment.model.dim;
+  std::uint64_t seen = 0;
+  double lengths = 0;
+  for (std::size_t row = 0; row < found.tokens.size(); ++row) {
+    const std::uint64_t count = counts[found.tokens[row]];
+    seen += count;
+    // As in the weighted means of Arora, Liang, Ma (ICLR 2017): "the" says little, and has a long vector.
+    const double weight = kHalvedShare / (kHalvedShare + static_cast<double>(count) / total);
+    double squares = 0;
+    for (float& value : std::span(found.vectors).subspan(row * dim, dim)) {
+      value *= static_cast<float>(weight);
+      squares += static_cast<double>(value) * value;
+    }
+    lengths += std::sqrt(squares);
+  }
+  if (lengths == 0) {
+    throw Error("'" + experiment.pretrained.string() +
+                "' has only zeros for the words of the vocabulary; allowed are vectors with a length");
+  }
+  const double factor = kPretrainedLength * static_cast<double>(found.tokens.size()) / lengths;
+  for (float& value : found.vectors) value = static_cast<float>(value * factor);
+  reporter.line(fmt::format(
+      "{} of the {} words of the vocabulary begin with vectors of '{}' ({}, {} words): {:.1f} % of the words "
+      "of the training posts",
+      format_count(found.tokens.size()), format_count(data.tokenizer->vocab_size()),
+      experiment.pretrained.string(), found.format, format_count(found.words_in_file),
+      100 * static_cast<double>(seen) / total));
+  return found;
+}
+
 Training::Training(const Experiment& experiment, const PreparedData& data,
-                   const std::optional<PostFeatures>& features, const RunFolder& run, Reporter& reporter,
-                   std::function<bool()> stop_asked, Checkpoints checkpoints)
+                   const std::optional<PostFeatures>& features, const std::optional<WordVectors>& pretrained,
+                   const RunFolder& run, Reporter& reporter, std::function<bool()> stop_asked,
+                   Checkpoints checkpoints)
     : experiment_(experiment),
       data_(data),
       features_(features),
@@ -164,6 +211,7 @@ Training::Training(const Experiment& experiment, const PreparedData& data,
       threads_(resolve_threads(experiment.training.threads)),
       model_(model_config(experiment, *data.tokenizer, features, data.hashtags, threads_)),
       loader_(*data.train, loader_options(experiment, threads_, features)) {
+  if (pretrained) model_.set_word_vectors(pretrained->tokens, pretrained->vectors);
   const bool bag = experiment.model.encoder == EncoderType::bag;
   if (!bag && experiment.training.bag_epochs > 0)
     phases_.push_back({"bag", true, experiment.training.bag_epochs});

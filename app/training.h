@@ -13,6 +13,7 @@
 #include "app/progress.h"
 #include "app/run_folder.h"
 #include "data_pipeline/corpus.h"
+#include "data_pipeline/word_vectors.h"
 #include "model/inference/ranking.h"
 #include "model/model.h"
 
@@ -67,12 +68,19 @@ enum class Checkpoints {
   between_phases
 };
 
+// What encoder.pretrained names, scaled to begin with, and a line on it; none if it names nothing or no
+// vectors are to be trained.
+[[nodiscard]] std::optional<WordVectors> read_pretrained(const Experiment& experiment,
+                                                         const PreparedData& data, Reporter& reporter);
+
 class Training {
  public:
-  // `stop_asked` is polled between steps.
+  // `pretrained` as read_pretrained() gives it; of no use to a training that resumes. `stop_asked` is polled
+  // between steps.
   Training(const Experiment& experiment, const PreparedData& data,
-           const std::optional<PostFeatures>& features, const RunFolder& run, Reporter& reporter,
-           std::function<bool()> stop_asked, Checkpoints checkpoints = Checkpoints::all);
+           const std::optional<PostFeatures>& features, const std::optional<WordVectors>& pretrained,
+           const RunFolder& run, Reporter& reporter, std::function<bool()> stop_asked,
+           Checkpoints checkpoints = Checkpoints::all);
 
   // Goes on from last.safetensors, if training came so far as to write one. Error if it belongs to other
   // posts. Says so where it was written on another kind of device.

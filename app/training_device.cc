@@ -24,6 +24,8 @@ void check_skipgram(const Experiment& experiment) {
   if (model.encoder != EncoderType::bag) needs("encoder.type", "\"cnn\"", "\"bag\"");
   if (experiment.features.pairs) needs("encoder.pairs", "true", "false");
   if (experiment.features.beginnings) needs("encoder.beginnings", "true", "false");
+  if (!experiment.pretrained.empty())
+    needs("encoder.pretrained", "'" + experiment.pretrained.string() + "'", "\"\"");
   if (model.pooling != PoolingType::mean) needs("encoder.pooling", "\"sqrtn\"", "\"mean\"");
   if (model.score != ScoreType::cosine) needs("loss.score", "\"dot\"", "\"cosine\"");
   if (model.optimizer != OptimizerType::sgd) needs("optimizer.type", "\"adagrad\"", "\"sgd\"");

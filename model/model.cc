@@ -107,6 +107,10 @@ NegativesType Model::choose_negatives(double mean_tries) {
   return static_cast<NegativesType>(chosen);
 }
 
+void Model::set_word_vectors(std::span<const std::uint32_t> rows, std::span<const float> vectors) {
+  with_errors([&] { implementation_->parameters.set_words(rows, vectors); });
+}
+
 void Model::reset_optimizer() {
   with_errors([&] { implementation_->parameters.reset_optimizer(); });
 }

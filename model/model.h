@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -125,6 +126,9 @@ class Model {
   // The way to have negatives from the next step on: config().negatives, or where that is automatic, the one
   // that costs least if posts need `mean_tries` tries. Returns it.
   NegativesType choose_negatives(double mean_tries);
+
+  // Gives these rows of the word table, ascending, other vectors, [rows, dim]: to begin with.
+  void set_word_vectors(std::span<const std::uint32_t> rows, std::span<const float> vectors);
 
   // Forgets the optimiser's sums of squared gradients, as at the start.
   void reset_optimizer();

@@ -5,6 +5,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/from_blob.h>
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 
@@ -58,6 +59,20 @@ void Parameters::reset_optimizer() {
       parameter->sums.zero_();
     }
   }
+}
+
+void Parameters::set_words(std::span<const std::uint32_t> rows, std::span<const float> vectors) {
+  const auto dim = static_cast<std::size_t>(words.value.size(1));
+  if (vectors.size() != rows.size() * dim) throw std::logic_error("word vectors of another length");
+  // On the CPU in float32: the table itself, or a copy of it.
+  const at::Tensor table = words.value.to(at::kCPU, at::kFloat);
+  auto* const data = table.mutable_data_ptr<float>();
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (rows[i] >= static_cast<std::uint64_t>(table.size(0)))
+      throw std::logic_error("a row beyond the word table");
+    std::copy_n(vectors.data() + i * dim, dim, data + rows[i] * dim);
+  }
+  if (!table.is_same(words.value)) words.value.copy_(table);
 }
 
 std::vector<Parameter*> Parameters::all() {

@@ -3,7 +3,9 @@
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
+#include <cstdint>
 #include <filesystem>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,6 +25,9 @@ struct Parameters {
 
   // Sets the optimiser's sums to zero.
   void reset_optimizer();
+
+  // As Model::set_word_vectors().
+  void set_words(std::span<const std::uint32_t> rows, std::span<const float> vectors);
 
   // Those that the encoder has.
   [[nodiscard]] std::vector<Parameter*> all();

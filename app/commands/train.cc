@@ -123,6 +123,9 @@ int train(const TrainArguments& arguments) {
     reporter.line(fmt::format("{} pairs and beginnings of words have vectors too",
                               format_count(features->rows() - data.tokenizer->vocab_size())));
   }
+  // A checkpoint has the words' vectors as they have become.
+  std::optional<WordVectors> pretrained;
+  if (!run || !path_exists(run->last())) pretrained = read_pretrained(experiment, data, reporter);
   if (run) {
     reporter.open_log(run->log());
     run->replace_experiment(experiment);
@@ -153,7 +156,8 @@ int train(const TrainArguments& arguments) {
       } else {
         report_memory(config, experiment, data, features, reporter);
       }
-      Training training(experiment, data, features, *run, reporter, stop_asked);
+      Training training(experiment, data, features, pretrained, *run, reporter, stop_asked);
+      pretrained.reset();  // the model has them
       if (arguments.resume) training.resume();
       const bool ended = training.run();
       const TrainingState& state = training.state();

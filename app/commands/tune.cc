@@ -135,6 +135,7 @@ class Tuning {
   template <typename StopAsked>
   const std::optional<WordsModel>& words_of(const Experiment& settings, const PreparedData& data,
                                             Reporter& bar, const StopAsked& stop_asked);
+  const std::optional<WordVectors>& pretrained_of(const Experiment& settings, const PreparedData& data);
   Trial train(std::uint32_t number, const Experiment& settings, Clock::time_point deadline,
               const std::string& title, bool may_be_worse);
   void search();
@@ -155,7 +156,9 @@ class Tuning {
   TrialsFolder trials_folder_;
   std::uint32_t threads_;
   Reporter reporter_;
-  std::map<std::uint32_t, PreparedData> data_;  // by tokenizer.min_count, all else being the same
+  // By tokenizer.min_count, all else being the same.
+  std::map<std::uint32_t, PreparedData> data_;
+  std::map<std::uint32_t, std::optional<WordVectors>> pretrained_;
   Recent<FeaturesKey, std::optional<PostFeatures>> features_{kKept};
   Recent<WordsKey, std::optional<WordsModel>> words_{kKept};
   double words_seconds_ = 0;    // that the longest of these took
@@ -196,6 +199,14 @@ const std::optional<WordsModel>& Tuning::words_of(const Experiment& settings, co
   return words_.get(key, [&] { return std::move(trained); });
 }
 
+const std::optional<WordVectors>& Tuning::pretrained_of(const Experiment& settings,
+                                                        const PreparedData& data) {
+  const auto found = pretrained_.find(settings.tokenizer.min_count);
+  if (found != pretrained_.end()) return found->second;
+  return pretrained_.emplace(settings.tokenizer.min_count, read_pretrained(settings, data, reporter_))
+      .first->second;
+}
+
 Trial Tuning::train(std::uint32_t number, const Experiment& settings, Clock::time_point deadline,
                     const std::string& title, bool may_be_worse) {
   Trial trial;
@@ -207,6 +218,7 @@ Trial Tuning::train(std::uint32_t number, const Experiment& settings, Clock::tim
     make_paths_absolute(experiment);
     const PreparedData& data = data_of(experiment);
     const std::optional<PostFeatures>& features = features_of(experiment, data);
+    const std::optional<WordVectors>& pretrained = pretrained_of(experiment, data);
     Reporter bar(title);
     // Whether to stop, and why.
     const auto stop_asked = [&] {
@@ -248,7 +260,7 @@ Trial Tuning::train(std::uint32_t number, const Experiment& settings, Clock::tim
       return true;
     };
     Training training(
-        experiment, data, features, run, bar,
+        experiment, data, features, pretrained, run, bar,
         [&] {
           if (note_epoch() && may_be_worse && !best_.empty() &&
               is_clearly_worse(trial.curve, best_.front().curve, metric())) {
@@ -449,6 +461,10 @@ int tune(const TuneArguments& arguments) {
   if (experiment.model.loss == LossType::skipgram) {
     throw Error("'" + arguments.config.string() +
                 "': loss.type is \"skipgram\", which tune has nothing to search for; allowed are all others");
+  }
+  if (!experiment.pretrained.empty() && !arguments.dims.empty()) {
+    throw Error("--dims searches encoder.dim, which the vectors of encoder.pretrained '" +
+                experiment.pretrained.string() + "' decide; allowed is the one or the other");
   }
   experiment.model.device = choose_device(experiment);
   std::filesystem::path output = arguments.output;

@@ -5,6 +5,7 @@ The program is $TAGSPACE. One class is one CTest test: test_commands.py -v Using
 """
 
 import array
+import collections
 import contextlib
 import ctypes
 import fcntl
@@ -1010,6 +1011,140 @@ class Features(Workplace):
         shutil.copytree(self.folder / "runs/features", self.folder / "runs/lost")
         (self.folder / "runs/lost/features.safetensors").unlink()
         self.fail_with("predict", "runs/lost", stdin=b"some text\n", message="features.safetensors")
+
+
+class Pretrained(Workplace):
+    """Words that begin with the vectors of a file."""
+
+    # Rates that leave what was there at the beginning as it was.
+    still = {"optimizer": {"learning_rate": 1e-30}, "training": {"epochs": 1}}
+    known = [f"w{topic}x{i}" for topic in range(40) for i in range(4)]
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        rng = random.Random(5)
+        cls.vectors = {word: [rng.gauss(0, 3) for _ in range(16)] for word in cls.known}
+        cls.write_text("words.vec", cls.vectors)
+        cls.config("still", encoder={"pretrained": "words.vec"}, **cls.still)
+        cls.log = cls.succeed("train", "still.json").stderr.decode()
+
+    @classmethod
+    def write_text(cls, name, vectors):
+        rows = [" ".join([word, *map(repr, vector)]) for word, vector in vectors.items()]
+        write_lines(cls.folder / name, [f"{len(vectors)} {len(rows[0].split()) - 1}", *rows])
+
+    def words_of(self, run):
+        """The word table of the run's best checkpoint, by name."""
+        header, data, _ = read_safetensors(self.folder / "runs" / run / "best.safetensors")
+        begin, end = header["words"]["data_offsets"]
+        values = struct.unpack(f"<{(end - begin) // 4}f", data[begin:end])
+        dim = header["words"]["shape"][1]
+        names = [line.split("\t")[0] for line in (self.folder / "runs" / run / "tokenizer/words.tsv").read_text().splitlines()]
+        return {name: values[i * dim : (i + 1) * dim] for i, name in enumerate(names)}
+
+    def counts(self, words):
+        """How often each of the words stands in the posts that are trained on: those with a hashtag of two posts."""
+        posts = [line.lower().split() for line in (self.folder / "train.txt").read_text().splitlines()]
+        used = collections.Counter(tag for post in posts for tag in {word for word in post if word.startswith("#")})
+        return collections.Counter(word for post in posts if any(used[word] >= 2 for word in post)
+                                   for word in post if word in words)
+
+    def expected(self, words):
+        """The file's vectors of these words, shorter the more frequent they are, scaled to a mean length of 0.6."""
+        counts = self.counts(words)
+        weighted = {}
+        for word in words:
+            if word in self.vectors:
+                weight = 1e-4 / (1e-4 + counts[word] / counts.total())
+                weighted[word] = [weight * x for x in self.vectors[word]]
+        mean = sum(math.hypot(*vector) for vector in weighted.values()) / len(weighted)
+        return {word: [0.6 * x / mean for x in vector] for word, vector in weighted.items()}
+
+    def assert_begins_with_the_file(self, run):
+        words = self.words_of(run)
+        expected = self.expected(words)
+        self.assertGreater(len(expected), 50)
+        for word, vector in expected.items():
+            for found, value in zip(words[word], vector, strict=True):
+                self.assertAlmostEqual(found, value, delta=1e-6)
+        return words, expected
+
+    def test_words_begin_with_the_vectors_of_the_file_and_others_as_ever(self):
+        words, expected = self.assert_begins_with_the_file("still")
+        self.config("random", **self.still)
+        self.succeed("train", "random.json")
+        for word, vector in self.words_of("random").items():
+            (self.assertNotEqual if word in expected else self.assertEqual)(words[word], vector, word)
+        counts = self.counts(words)
+        share = 100 * sum(counts[word] for word in expected) / counts.total()
+        self.assertIn(f"{len(expected)} of the {len(words)} words of the vocabulary begin with vectors of "
+                      f"'{self.folder}/words.vec' (word2vec text, 160 words): {share:.1f} % of the words of the training posts",
+                      self.log)
+
+    def test_every_encoder_takes_them(self):
+        for name, encoder in (("cnn", {"type": "cnn", "filters": 8}),
+                              ("features", {"pairs": True, "beginnings": True, "pooling": "sqrtn"})):
+            sections = json.loads(json.dumps(self.still))
+            if name == "cnn":
+                sections["training"]["bag_epochs"] = 1
+            self.config(name, encoder={**encoder, "pretrained": "words.vec"}, **sections)
+            self.succeed("train", f"{name}.json")
+            self.assert_begins_with_the_file(name)
+
+    def test_binary_files_give_the_same_model(self):
+        rows = b"".join(word.encode() + b" " + struct.pack("<16f", *vector) + b"\n" for word, vector in self.vectors.items())
+        (self.folder / "words.bin").write_bytes(f"{len(self.vectors)} 16\n".encode() + rows)
+        self.succeed("train", "still.json", "--set", "encoder.pretrained=words.bin", "--output", "runs/binary")
+        self.assertEqual(self.words_of("binary"), self.words_of("still"))
+
+    def test_what_export_writes_is_read(self):
+        self.succeed("export", "runs/still", "--output", "exported")
+        self.succeed("train", "still.json", "--set", "encoder.pretrained=exported/words.vec", "--output", "runs/again")
+        self.assertEqual(len(self.words_of("again")), len(self.words_of("still")))
+
+    def test_resuming_does_not_need_the_file(self):
+        self.write_text("gone.vec", self.vectors)
+        self.config("whole", encoder={"pretrained": "gone.vec"}, training={"epochs": 3, "early_stopping": {"patience": 0}})
+        self.succeed("train", "whole.json")
+        self.succeed("train", "whole.json", "--set", "training.epochs=1", "--output", "runs/parts")
+        (self.folder / "gone.vec").write_text("something else")
+        self.succeed("train", "--resume", "--output", "runs/parts", "--set", "training.epochs=2")
+        (self.folder / "gone.vec").unlink()
+        log = self.succeed("train", "--resume", "--output", "runs/parts", "--set", "training.epochs=3").stderr.decode()
+        self.assertNotIn("gone.vec", log)
+        self.assert_same_run("whole", "parts")
+        # Without a checkpoint there is nothing that could take its place.
+        for name in ("best", "last"):
+            (self.folder / f"runs/parts/{name}.safetensors").unlink()
+        self.fail_with("train", "--resume", "--output", "runs/parts", message=r"cannot open '.*/gone\.vec'", alone=False)
+        self.write_text("gone.vec", self.vectors)
+        self.succeed("train", "--resume", "--output", "runs/parts")
+        self.assert_same_run("whole", "parts")
+
+    def test_what_cannot_be_used_is_told_of_before_there_is_a_run(self):
+        self.write_text("short.vec", {"w1x1": [1.0] * 15})
+        self.write_text("foreign.vec", {"xyz": [1.0] * 16})
+        self.write_text("zero.vec", {"w1x1": [0.0] * 16})
+        for name, message in (("short.vec", r"'.*/short\.vec' has vectors of 15 numbers, and encoder\.dim is 16"),
+                              ("foreign.vec", r"'.*/foreign\.vec' has none of the \d+ words of the vocabulary among its 1$"),
+                              ("zero.vec", r"'.*/zero\.vec' has only zeros"),
+                              ("none.vec", r"cannot open '.*/none\.vec'"),
+                              ("train.txt", r"'.*/train\.txt' is no file of word vectors")):
+            self.fail_with("train", "still.json", "--set", f"encoder.pretrained={name}", "--output", "runs/none", message=message, alone=False)
+            self.assertFalse((self.folder / "runs/none").exists())
+        self.fail_with("train", "still.json", "--set", "tokenizer.type=sentencepiece",
+                       message=r'encoder\.pretrained: allowed only where tokenizer\.type is "word", but it is "sentencepiece"')
+        self.config("skipgram", encoder={"pretrained": "words.vec"}, optimizer={"type": "sgd"},
+                    loss={"type": "skipgram", "score": "cosine", "negative_samples": 5})
+        self.fail_with("train", "skipgram.json", message=r"encoder\.pretrained is '.*words\.vec' and loss\.type \"skipgram\", which allows \"\"")
+        self.fail_with("tune", "still.json", "--minutes", "1", "--dims", "8,16", message=r"--dims searches encoder\.dim, which .*words\.vec")
+
+    def test_tune_begins_with_them_too(self):
+        self.config("tuned", encoder={"pretrained": "words.vec"}, training={"epochs": 1})
+        log = self.succeed("tune", "tuned.json", "--minutes", "1", "--trials", "2", "--threads", "1").stderr.decode()
+        self.assertEqual(log.count("begin with vectors of"), 1, log)
+        self.assertEqual(json.loads((self.folder / "tuned-tuned.json").read_text())["encoder"]["pretrained"], "words.vec")
 
 
 class Lexical(Workplace):

@@ -73,7 +73,7 @@ TEST(Experiment, EveryKeyArrivesWhereItBelongs) {
     "$schema": "experiment.schema.json", "name": "a-1", "seed": 7,
     "data": {"train": "t", "valid": "v", "test": "s", "cache": "c", "hashtags": {"min_count": 2, "max_size": 30}},
     "tokenizer": {"type": "word", "vocab_size": 100, "min_count": 4, "lowercase": false, "max_tokens": 20},
-    "encoder": {"type": "cnn", "dim": 8, "window": 3, "filters": 16, "initial_scale": 0.5, "word_dropout": 0.25, "dropout": 0.75},
+    "encoder": {"type": "cnn", "dim": 8, "window": 3, "filters": 16, "initial_scale": 0.5, "pretrained": "w", "word_dropout": 0.25, "dropout": 0.75},
     "loss": {"type": "warp", "score": "cosine", "margin": 2, "max_tries": 9, "rank_weight": "log", "negatives": "exact",
              "negative_samples": 12, "all_positives": true},
     "optimizer": {"type": "sgd", "learning_rate": 0.5, "encoder_learning_rate": 0.25, "schedule": "linear", "max_norm": 3},
@@ -100,6 +100,7 @@ TEST(Experiment, EveryKeyArrivesWhereItBelongs) {
   EXPECT_EQ(e.model.window, 3U);
   EXPECT_EQ(e.model.filters, 16U);
   EXPECT_EQ(e.model.initial_scale, 0.5F);
+  EXPECT_EQ(e.pretrained, "w");
   EXPECT_EQ(e.model.word_dropout, 0.25F);
   EXPECT_EQ(e.model.dropout, 0.75F);
   EXPECT_EQ(e.model.score, ScoreType::cosine);

@@ -287,6 +287,34 @@ TEST_F(ModelTest, EncodesEveryPostAloneAsAmongOthers) {
   }
 }
 
+TEST_F(ModelTest, BeginsWithGivenWordVectors) {
+  const ModelConfig config = small(EncoderType::bag);
+  Model model(config);
+  std::vector<float> expected = model.word_vectors();
+  const std::vector<float> hashtags = model.hashtag_vectors();
+  const std::vector<std::uint32_t> rows = {0, 7, 59};
+  std::vector<float> vectors(rows.size() * config.dim);
+  for (std::size_t i = 0; i < vectors.size(); ++i) vectors[i] = 0.01F * static_cast<float>(1 + i);
+  model.set_word_vectors(rows, vectors);
+  for (std::size_t i = 0; i < vectors.size(); ++i) {
+    expected[rows[i / config.dim] * config.dim + i % config.dim] = vectors[i];
+  }
+  EXPECT_EQ(model.word_vectors(), expected);
+  EXPECT_EQ(model.hashtag_vectors(), hashtags);
+  // They are those that encode and are trained.
+  PackedBatch post;
+  post.tokens = {7};
+  post.end_post();
+  std::vector<float> encoded(config.dim);
+  model.encode(post, true, encoded.data());
+  EXPECT_EQ(encoded,
+            std::vector<float>(expected.begin() + 7 * config.dim, expected.begin() + 8 * config.dim));
+  const PackedBatch batch = topics(1, 500);
+  for (std::uint64_t step = 0; step < 30; ++step) (void)model.train_step(batch, step, 1, true);
+  EXPECT_GT(precision_at_1(model, batch, true), 0.9);
+  EXPECT_NE(model.word_vectors(), expected);
+}
+
 TEST_F(ModelTest, ADivergedLossIsAnError) {
   auto config = small(EncoderType::cnn);
   config.optimizer = OptimizerType::sgd;
