@@ -82,12 +82,9 @@ std::optional<std::string> train_word2vec(const Experiment& experiment, const Pr
       throw Error("the loss is not a finite number any more: lower optimizer.learning_rate");
     ++epoch;
     const bool improved = !best || is_better(value, *best, metric);
-    const Json line = {{"epoch", epoch},
-                       {"phase", "skipgram"},
-                       {"loss", loss},
-                       {"epoch_seconds", epoch_seconds},
-                       {"seconds", seconds()},
-                       {"valid", to_json(valid)}};
+    const Json line = {{"epoch", epoch},       {"phase", "skipgram"},
+                       {"loss", loss},         {"epoch_seconds", epoch_seconds},
+                       {"seconds", seconds()}, {"valid", to_json(valid)}};
     lines += line.dump() + '\n';
     write_file(run.metrics(), lines);
     reporter.line(fmt::format("skipgram epoch {}/{}: loss {:.4f}; valid {}{}", epoch, epochs, loss,

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <map>
 #include <optional>
-#include <set>
 #include <string>
 #include <system_error>
 #include <tuple>
@@ -99,12 +98,13 @@ FeaturesKey features_key(const Experiment& settings) {
           settings.features_min_count};
 }
 
-// What the model of words depends on, of what trials differ in.
-using WordsKey = std::tuple<std::uint32_t, std::uint64_t, float, float, std::uint32_t>;
+// What the model of words depends on, of what trials differ in; all are trained with the experiment's own
+// seed, as it decides no more than the order of the posts.
+using WordsKey = std::tuple<std::uint32_t, float, float, std::uint32_t>;
 
 WordsKey words_key(const Experiment& settings) {
-  return {settings.tokenizer.min_count, settings.model.seed, settings.lexical.learning_rate,
-          settings.lexical.smoothing, settings.lexical.neighbors};
+  return {settings.tokenizer.min_count, settings.lexical.learning_rate, settings.lexical.smoothing,
+          settings.lexical.neighbors};
 }
 
 class Tuning {
@@ -161,7 +161,6 @@ class Tuning {
   std::map<std::uint32_t, std::optional<WordVectors>> pretrained_;
   Recent<FeaturesKey, std::optional<PostFeatures>> features_{kKept};
   Recent<WordsKey, std::optional<WordsModel>> words_{kKept};
-  double words_seconds_ = 0;    // that the longest of these took
   std::uint32_t made_ = 0;      // trials
   std::optional<Trial> first_;  // the settings as given
   std::vector<Trial> best_;     // the best two, the better first
@@ -192,9 +191,9 @@ const std::optional<WordsModel>& Tuning::words_of(const Experiment& settings, co
   static const std::optional<WordsModel> kNone;
   const WordsKey key = words_key(settings);
   if (words_.has(key)) return words_.get(key, [] { return std::optional<WordsModel>(); });
-  const auto start = Clock::now();
-  std::optional<WordsModel> trained = train_words(settings, data, bar, stop_asked);
-  words_seconds_ = std::max(words_seconds_, seconds_between(start, Clock::now()));
+  Experiment with_own_seed = settings;
+  with_own_seed.model.seed = given_.model.seed;
+  std::optional<WordsModel> trained = train_words(with_own_seed, data, bar, stop_asked);
   if (!trained) return kNone;
   return words_.get(key, [&] { return std::move(trained); });
 }
@@ -339,13 +338,9 @@ void Tuning::add_to_best(Trial trial) {
 double Tuning::reserved_seconds() const {
   if (!first_) return 0;
   double seconds = first_->seconds;
-  std::set<WordsKey> words = {words_key(first_->settings)};
   for (const Trial& trial : best_) {
-    if (trial.number == 1) continue;
-    seconds += trial.seconds;
-    words.insert(words_key(trial.settings));
+    if (trial.number != 1) seconds += trial.seconds;
   }
-  seconds += words_seconds_ * static_cast<double>(words.size());
   return std::min(kSlackForOtherSeeds * kOtherSeeds * seconds, kMostForOtherSeeds * budget_);
 }
 

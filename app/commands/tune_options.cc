@@ -49,7 +49,8 @@ Command add_tune(CLI::App& program) {
       "the best two and the settings as given are trained with two other seeds, and the best of them in the "
       "mean is kept, so that the winner is not luck. What decides is training.early_stopping.metric, of the "
       "validation posts, and the result is never worse by it than the settings as given. Where there is a "
-      "model of words (lexical), that is the metric of the mixture.\n\n"
+      "model of words (lexical), that is the metric of the mixture; the other seeds are then those of the "
+      "vectors.\n\n"
       "The output is a complete experiment file for `tagspace train`, and is written anew whenever a trial "
       "was better. Ctrl-C ends the search and keeps the best so far; the exit status is then 130 (143 for "
       "SIGTERM).");
