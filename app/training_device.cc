@@ -54,7 +54,7 @@ Device choose_device(const Experiment& experiment) {
         "{} is \"{}\", which only a GPU can do, and training.device is \"{}\"{}; allowed is "
         "\"{}\"",
         key, value, experiment.training.device,
-        experiment.training.device == "auto" ? ", which found no GPU that can be used" : "", allowed));
+        experiment.training.device == "auto" ? ", which is the CPU here: " + why_no_gpu() : "", allowed));
   };
   if (!device.cuda && experiment.model.row_updates == RowUpdateMode::hogwild) {
     needs_gpu("training.row_updates", "hogwild", "deterministic");
@@ -84,6 +84,13 @@ Device choose_device(const Experiment& experiment) {
                     experiment.model.max_tries, kMostSharedTries));
   }
   return device;
+}
+
+std::string describe_device(const Experiment& experiment) {
+  if (experiment.model.device.cuda) return to_string(experiment.model.device);
+  const bool takes_a_gpu = experiment.has_vectors() && experiment.model.loss != LossType::skipgram &&
+                           experiment.training.device == "auto";
+  return takes_a_gpu ? fmt::format("the CPU (no GPU: {})", why_no_gpu()) : "the CPU";
 }
 
 void check_memory(const ModelConfig& config, const PreparedData& data,
