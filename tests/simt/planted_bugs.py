@@ -85,9 +85,21 @@ BUGS = (
         "warp.cu",
         "__syncwarp(mask);\n        if (search.optimizer.max_norm > 0) {", "__syncwarp(mask);", ""),
     Bug("each_group_cuts_a_row_again", "plain", "norm / longest", HOT_ROW, "warp.cu",
-        "replace(row + i, copy[i], __fmul_rn(copy[i], factor), random);",
-        "replace(row + i, copy[i], __fmul_rn(copy[i], factor), random);",
-        "const float x = read_element<true>(row + i); replace(row + i, x, __fmul_rn(x, factor), random);"),
+        "atomicCAS(reinterpret_cast<unsigned*>(row + i), __float_as_uint(copy[i]),\n"
+        "              __float_as_uint(__fmul_rn(copy[i], factor)));",
+        "atomicCAS(reinterpret_cast<unsigned*>(row + i), __float_as_uint(copy[i]),\n"
+        "              __float_as_uint(__fmul_rn(copy[i], factor)));",
+        "row[i] = __fmul_rn(row[i], factor);"),
+    Bug("each_group_cuts_a_pair_again", "plain", "norm / longest", HOT_ROW, "warp.cu",
+        "atomicCAS(reinterpret_cast<unsigned*>(row + i), old_bits(i) | old_bits(i + 1) << 16,\n"
+        "              cut_bits(i) | cut_bits(i + 1) << 16);",
+        "atomicCAS(reinterpret_cast<unsigned*>(row + i), old_bits(i) | old_bits(i + 1) << 16,\n"
+        "              cut_bits(i) | cut_bits(i + 1) << 16);",
+        "for (unsigned j = i; j < i + 2; ++j) row[j] = round_to_nearest(__fmul_rn(to_float(row[j]), factor));"),
+    Bug("pairs_of_one_half_are_cut", "plain", "differing", "*.HogwildCutsRowsThatAreTooLong", "warp.cu",
+        "for (unsigned i = 2 * lane; i < dim; i += 2 * lanes)", "i < dim", "i < dim / 2"),
+    Bug("a_cut_rounded_as_the_step_was", "plain", "differing", "*.HogwildCutsRowsThatAreTooLong", "warp.cu",
+        "rounding_words(rounding, item, dim + i)", "dim + i", "i / 4"),
     Bug("a_norm_of_several_moments", "plain", "norm / longest", HOT_ROW, "warp.cu",
         "if (__any_sync(mask, changed) != 0) continue;", "__any_sync(mask, changed) != 0", "false"),
     Bug("hogwild_adagrad_without_the_new_square", "plain", "expected.table", SEQUENTIAL, "warp.cu",
@@ -161,6 +173,10 @@ BUGS = (
 NUMBERED = tuple(enumerate(BUGS, 1))
 
 
+    Bug("no_barrier_after_a_row_is_copied", "thread", RACE, HOT_ROW, "warp.cu",
+        "__syncwarp(mask);  // half of a pair", "__syncwarp(mask);", ""),
+    Bug("no_barrier_before_the_copy_is_overwritten", "thread", RACE, HOT_ROW, "warp.cu",
+        "__syncwarp(mask);  // the copy", "__syncwarp(mask);", ""),
 def only_place(text, part, of):
     """Where `part` is in `text`, of which there must be one: the list above is about the kernels as they are."""
     if text.count(part) != 1:
