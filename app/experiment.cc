@@ -309,7 +309,7 @@ std::vector<Option> make_options() {
       | Range{1, 1e9});
   all.push_back(option("data.hashtags.max_size", TAGSPACE_FIELD(data.max_size),
       "The most hashtags in the table; the most frequent stay.")
-      | Range{2, 8e6});
+      | Range{2, 1e8});
 
   all.push_back(option("tokenizer.type", TAGSPACE_FIELD(tokenizer.type),
       "sentencepiece: subwords, trained on the training posts or given. word: the most frequent words, as in the paper."));

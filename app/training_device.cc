@@ -1,7 +1,6 @@
 #include "app/training_device.h"
 
 #include <algorithm>
-#include <cmath>
 #include <fmt/format.h>
 #include <string>
 
@@ -56,7 +55,7 @@ Device choose_device(const Experiment& experiment) {
         "{} is \"{}\", which only a GPU can do, and training.device is \"{}\"{}; allowed is "
         "\"{}\"",
         key, value, experiment.training.device,
-        experiment.training.device == "auto" ? ", which found no GPU that can be used" : "", allowed));
+        experiment.training.device == "auto" ? ", which is the CPU here: " + why_no_gpu() : "", allowed));
   };
   if (!device.cuda && experiment.model.row_updates == RowUpdateMode::hogwild) {
     needs_gpu("training.row_updates", "hogwild", "deterministic");
@@ -88,22 +87,30 @@ Device choose_device(const Experiment& experiment) {
   return device;
 }
 
+std::string describe_device(const Experiment& experiment) {
+  if (experiment.model.device.cuda) return to_string(experiment.model.device);
+  const bool takes_a_gpu = experiment.has_vectors() && experiment.model.loss != LossType::skipgram &&
+                           experiment.training.device == "auto";
+  return takes_a_gpu ? fmt::format("the CPU (no GPU: {})", why_no_gpu()) : "the CPU";
+}
+
 void check_memory(const ModelConfig& config, const PreparedData& data,
                   const std::optional<PostFeatures>& features, std::uint32_t batch_size,
                   std::uint32_t longest_post, Reporter& reporter) {
   const DeviceProperties gpu = properties_of(config.device);
   // With pairs and beginnings, at most five rows of the table for each token.
-  const double tokens_per_post = (features ? 5.0 : 1.0) * static_cast<double>(data.train->tokens()) /
-                                 static_cast<double>(std::max<std::uint64_t>(1, data.train->posts()));
-  const auto tokens = static_cast<std::uint64_t>(std::ceil(tokens_per_post * batch_size));
-  const GpuMemory needed = estimate_gpu_memory(config, batch_size, tokens, longest_post);
-  const std::uint64_t most = largest_batch(config, tokens_per_post, longest_post, gpu.free_bytes);
+  const auto posts = static_cast<double>(std::max<std::uint64_t>(1, data.train->posts()));
+  const PostSize post{(features ? 5.0 : 1.0) * static_cast<double>(data.train->tokens()) / posts,
+                      static_cast<double>(data.train->hashtags()) / posts};
+  const GpuMemory needed = estimate_gpu_memory(config, post.times(batch_size), longest_post);
+  const std::uint64_t most = largest_batch(config, post, longest_post, gpu.free_bytes);
   const std::string of_model_and_batch =
-      fmt::format("{} for the model and {} for batches of {} posts", gibibytes(needed.parameters),
-                  gibibytes(needed.workspace), format_count(batch_size));
+      fmt::format("{} for the model, {} for batches of {} posts and, held back, {} for LibTorch and cuBLAS",
+                  gibibytes(needed.parameters), gibibytes(needed.workspace), format_count(batch_size),
+                  gibibytes(kGpuReserve));
   const std::string where = fmt::format("{} ({}) has {} free of {}", to_string(config.device), gpu.name,
                                         gibibytes(gpu.free_bytes), gibibytes(gpu.total_bytes));
-  if (needed.parameters + needed.workspace > gpu.free_bytes) {
+  if (needed.total() > gpu.free_bytes) {
     throw Error(fmt::format("training does not fit: {}, and it takes about {}; {}", where, of_model_and_batch,
                             most > 0
                                 ? "batches of up to " + format_count(most) + " posts would fit"

@@ -57,8 +57,11 @@ class Event {
 double peak_bandwidth() {
   int kilohertz = 0;
   int bits = 0;
-  if (cudaDeviceGetAttribute(&kilohertz, cudaDevAttrMemoryClockRate, 0) != cudaSuccess) return 0;
-  if (cudaDeviceGetAttribute(&bits, cudaDevAttrGlobalMemoryBusWidth, 0) != cudaSuccess) return 0;
+  if (cudaDeviceGetAttribute(&kilohertz, cudaDevAttrMemoryClockRate, 0) != cudaSuccess ||
+      cudaDeviceGetAttribute(&bits, cudaDevAttrGlobalMemoryBusWidth, 0) != cudaSuccess) {
+    (void)cudaGetLastError();  // it would be found again after the next launch
+    return 0;
+  }
   return 2.0 * kilohertz * 1e3 * bits / 8;  // two transfers a clock
 }
 

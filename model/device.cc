@@ -16,6 +16,8 @@ namespace {
 #ifdef TAGSPACE_HAS_CUDA
 // Why GPU `index` cannot be used; empty if it can.
 std::string obstacle(std::uint32_t index) {
+  // The CUDA runtime's own answer is that the driver is too old.
+  if (!kernels::cuda::driver_is_there()) return "no NVIDIA driver is there";
   int count = 0;
   if (const int error = kernels::cuda::device_count(count); error != 0) {
     return std::string("no GPU can be used: ") + kernels::cuda::error_text(error);
@@ -38,7 +40,7 @@ std::string obstacle(std::uint32_t index) {
 }
 #else
 std::string obstacle(std::uint32_t /*index*/) {
-  return "this build has no GPU code (configure with TAGSPACE_CUDA=ON to have it)";
+  return "this build has no GPU code; configure with TAGSPACE_CUDA=ON to have it";
 }
 #endif
 
@@ -47,6 +49,8 @@ std::string obstacle(std::uint32_t /*index*/) {
 std::string to_string(const Device& device) {
   return device.cuda ? "cuda:" + std::to_string(device.index) : "cpu";
 }
+
+std::string why_no_gpu() { return obstacle(0); }
 
 Device find_device(const std::string& name) {
   if (name == "cpu") return {};

@@ -20,6 +20,8 @@ struct Device {
 // code; LibTorch has none; no driver; no such GPU; none of this build's code runs on it. Must be called
 // before anything else of LibTorch if the answer may be a GPU: it loads LibTorch's CUDA part.
 [[nodiscard]] Device find_device(const std::string& name);
+// Why "auto" is the CPU; empty if it is a GPU.
+[[nodiscard]] std::string why_no_gpu();
 
 // Of a GPU.
 struct DeviceProperties {

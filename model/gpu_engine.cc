@@ -20,7 +20,6 @@
 #include <ATen/ops/repeat_interleave.h>
 #include <ATen/ops/sub.h>
 #include <ATen/ops/sum.h>
-#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <algorithm>
 #include <array>
@@ -475,7 +474,12 @@ class GpuEngine final : public Engine {
         at::repeat_interleave(offsets.diff(), std::optional<std::int64_t>(batch.hashtag_count));
     if (config_.negative_samples > 0) {
       const std::vector<std::int64_t> rows = sampled_negatives(config_, step);
-      scored.negatives = at::tensor(rows, at::kLong).to(device_);
+      // From pinned memory, so that the host does not wait for the copy, and thus for the steps before it.
+      // LibTorch's allocator holds the memory until then.
+      at::Tensor on_host = at::empty({static_cast<std::int64_t>(rows.size())},
+                                     at::TensorOptions(at::kLong).pinned_memory(on_gpu()));
+      std::copy(rows.begin(), rows.end(), on_host.mutable_data_ptr<std::int64_t>());
+      scored.negatives = on_host.to(device_, on_gpu());
     }
     ScoredLoss loss(config_, scored, view(vectors, posts, config_.dim), parameters_.hashtags.value,
                     1 / static_cast<float>(posts));
@@ -676,14 +680,14 @@ class GpuEngine final : public Engine {
   Buffer positive_offsets_buffer_;      // [posts + 1]
   Buffer post_vectors_buffer_;          // [posts, dim]
   Buffer post_gradient_buffer_;         // [posts, dim]
-  Buffer violators_buffer_;             // [posts]
-  Buffer tries_buffer_;                 // [posts]
-  Buffer losses_buffer_;                // [posts]
+  Buffer violators_buffer_;             // [pairs]
+  Buffer tries_buffer_;                 // [pairs]
+  Buffer losses_buffer_;                // [pairs]
   Buffer scales_buffer_;                // [posts], bag
-  Buffer rows_buffer_;                  // [contributions]: 2 a post, or the tokens
+  Buffer rows_buffer_;                  // [contributions]: 2 a pair, or the tokens
   Buffer sources_buffer_;               // [contributions]
   Buffer coefficients_buffer_;          // [contributions]
-  Buffer selves_buffer_;                // [2 posts]
+  Buffer selves_buffer_;                // [2 pairs]
   Buffer sorted_buffer_;                // [contributions]
   Buffer order_buffer_;                 // [contributions]
   Buffer scratch_buffer_;               // of the sort

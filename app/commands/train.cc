@@ -100,8 +100,7 @@ int train(const TrainArguments& arguments) {
   Reporter reporter;
   const std::uint32_t threads = resolve_threads(experiment.training.threads);
   reporter.line(fmt::format("tagspace {}: experiment '{}', on {}, {} threads", kVersion, experiment.name,
-                            experiment.model.device.cuda ? to_string(experiment.model.device) : "the CPU",
-                            threads));
+                            describe_device(experiment), threads));
   PreparedData data;
   try {
     data = prepare_data(

@@ -421,8 +421,7 @@ void Tuning::try_other_seeds() {
 int Tuning::run() {
   reporter_.line(fmt::format("tagspace {}: searching settings for '{}' by {}, for {}, on {}, {} threads",
                              kVersion, given_.name, to_string(metric()), format_seconds(budget_),
-                             given_.model.device.cuda ? to_string(given_.model.device) : "the CPU",
-                             threads_));
+                             describe_device(given_), threads_));
   search();
   if (!stop_.arrived()) try_other_seeds();
   const std::string shown_output = shell_word(output_.string());

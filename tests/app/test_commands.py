@@ -850,6 +850,17 @@ class Training(Workplace):
         self.assert_same_run("threads-1", "threads-2")
         self.assert_same_run("threads-1", "threads-3")
 
+    def test_the_log_says_why_there_is_no_gpu(self):
+        self.config("device", training={"epochs": 1, "device": "auto"})
+        first = self.succeed("train", "device.json").stderr.decode().splitlines()[0]
+        self.assertRegex(first, r", on (cuda:0|the CPU \(no GPU: .{10,}\)), \d+ threads$")
+        asked = self.succeed("train", "device.json", "--output", "runs/asked", "--set", "training.device=cpu").stderr.decode()
+        self.assertRegex(asked.splitlines()[0], r", on the CPU, \d+ threads$")
+        reason = re.search(r"\(no GPU: (.*)\),", first)
+        if reason:
+            self.fail_with("train", "device.json", "--output", "runs/none", "--set", "training.device=cuda",
+                           message=re.escape(f"training.device: cannot use the device cuda: {reason[1]}"))
+
     def test_the_memory_foretold_is_what_it_takes(self):
         if any(mark in pathlib.Path(PROGRAM).read_bytes() for mark in (b"__asan_init", b"__tsan_init")):
             self.skipTest("a sanitizer has memory of its own")

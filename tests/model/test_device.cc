@@ -2,6 +2,7 @@
 #include <ATen/ops/sum.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
+#include <cstdlib>
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 #include <string>
@@ -10,6 +11,7 @@
 #include "model/device.h"
 
 #ifdef TAGSPACE_HAS_CUDA
+#include "model/kernels/cuda/runtime.cuh"
 #include "tests/gpu/no_gpu.h"
 #endif
 
@@ -41,6 +43,8 @@ TEST(Device, AGpuThatCannotBeUsedIsAnErrorThatSaysWhy) {
   EXPECT_EQ(error.find("cannot use the device cuda:999: "), 0U) << error;
 #ifdef TAGSPACE_HAS_CUDA
   EXPECT_EQ(error.find("no GPU code"), std::string::npos) << error;
+  EXPECT_EQ(error.find("no NVIDIA driver is there") == std::string::npos, kernels::cuda::driver_is_there())
+      << error;
 #else
   EXPECT_NE(error.find("this build has no GPU code"), std::string::npos) << error;
   EXPECT_EQ(find_device("auto"), Device{});
@@ -48,11 +52,26 @@ TEST(Device, AGpuThatCannotBeUsedIsAnErrorThatSaysWhy) {
 }
 
 TEST(Device, AutoIsWhatCanBeUsed) {
-  const bool has_gpu = error_of("cuda").empty();
-  EXPECT_EQ(find_device("auto").cuda, has_gpu);
+  const std::string error = error_of("cuda");
+  EXPECT_EQ(find_device("auto").cuda, error.empty());
+  EXPECT_EQ(error.empty() ? "" : "cannot use the device cuda: " + why_no_gpu(), error);
 }
 
 #ifdef TAGSPACE_HAS_CUDA
+TEST(Device, ADriverThatIsNotThereIsNoOldOne) {
+  const std::string reason = why_no_gpu();
+  if (!kernels::cuda::driver_is_there()) {
+    EXPECT_EQ(reason, "no NVIDIA driver is there");
+  } else {
+    EXPECT_EQ(reason.find("no NVIDIA driver"), std::string::npos) << reason;
+  }
+  // See OldDriver.Device.
+  const char* const expected = std::getenv("TAGSPACE_TEST_NO_GPU");  // NOLINT(concurrency-mt-unsafe)
+  if (expected != nullptr) {
+    EXPECT_NE(reason.find(expected), std::string::npos) << reason;
+  }
+}
+
 // As find_device() does where there is a GPU: the library must be found by the program's own search path, and
 // bring its streams and tensors with it.
 TEST(Device, LibTorchsCudaPartCanBeLoaded) {

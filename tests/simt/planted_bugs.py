@@ -37,7 +37,9 @@ HOT_ROW = "*.HogwildCutsAHotRow*"
 ANY_ORDER = "*.HogwildInAnyOrder*"
 SORT = "RowSort.*"
 ROWS = "RowUpdateKernel.EqualsTheReference"
+LONG_ROWS = "RowUpdateKernel.RowsOfManyContributions*"
 CONVOLUTION = "*.TheConvolutionForwardsAndBackwards"
+WINDOWS = "*.WindowsOfLongPosts*"
 TOTALS = "*.TotalsOfManyPairs"
 
 BUGS = (
@@ -85,9 +87,21 @@ BUGS = (
         "warp.cu",
         "__syncwarp(mask);\n        if (search.optimizer.max_norm > 0) {", "__syncwarp(mask);", ""),
     Bug("each_group_cuts_a_row_again", "plain", "norm / longest", HOT_ROW, "warp.cu",
-        "replace(row + i, copy[i], __fmul_rn(copy[i], factor), random);",
-        "replace(row + i, copy[i], __fmul_rn(copy[i], factor), random);",
-        "const float x = read_element<true>(row + i); replace(row + i, x, __fmul_rn(x, factor), random);"),
+        "atomicCAS(reinterpret_cast<unsigned*>(row + i), __float_as_uint(copy[i]),\n"
+        "              __float_as_uint(__fmul_rn(copy[i], factor)));",
+        "atomicCAS(reinterpret_cast<unsigned*>(row + i), __float_as_uint(copy[i]),\n"
+        "              __float_as_uint(__fmul_rn(copy[i], factor)));",
+        "row[i] = __fmul_rn(row[i], factor);"),
+    Bug("each_group_cuts_a_pair_again", "plain", "norm / longest", HOT_ROW, "warp.cu",
+        "atomicCAS(reinterpret_cast<unsigned*>(row + i), old_bits(i) | old_bits(i + 1) << 16,\n"
+        "              cut_bits(i) | cut_bits(i + 1) << 16);",
+        "atomicCAS(reinterpret_cast<unsigned*>(row + i), old_bits(i) | old_bits(i + 1) << 16,\n"
+        "              cut_bits(i) | cut_bits(i + 1) << 16);",
+        "for (unsigned j = i; j < i + 2; ++j) row[j] = round_to_nearest(__fmul_rn(to_float(row[j]), factor));"),
+    Bug("pairs_of_one_half_are_cut", "plain", "differing", "*.HogwildCutsRowsThatAreTooLong", "warp.cu",
+        "for (unsigned i = 2 * lane; i < dim; i += 2 * lanes)", "i < dim", "i < dim / 2"),
+    Bug("a_cut_rounded_as_the_step_was", "plain", "differing", "*.HogwildCutsRowsThatAreTooLong", "warp.cu",
+        "rounding_words(rounding, item, dim + i)", "dim + i", "i / 4"),
     Bug("a_norm_of_several_moments", "plain", "norm / longest", HOT_ROW, "warp.cu",
         "if (__any_sync(mask, changed) != 0) continue;", "__any_sync(mask, changed) != 0", "false"),
     Bug("hogwild_adagrad_without_the_new_square", "plain", "expected.table", SEQUENTIAL, "warp.cu",
@@ -100,16 +114,28 @@ BUGS = (
         "threadIdx.x"),
     Bug("the_order_of_the_batch_is_ignored", "plain", "expected_sums", ROWS, "row_update.cu",
         "update.order[at + lane]", "update.order[at + lane]", "at + lane"),
+    Bug("a_long_row_that_begins_where_it_is_found", "plain", "expected_sums", LONG_ROWS, "row_update.cu",
+        "const std::uint32_t begin = probe - static_cast<std::uint32_t>(__syncthreads_count(before ? 1 : 0));",
+        "static_cast<std::uint32_t>(__syncthreads_count(before ? 1 : 0))",
+        "0 * static_cast<std::uint32_t>(__syncthreads_count(before ? 1 : 0))"),
+    Bug("a_long_row_updated_twice", "plain", "expected_sums", LONG_ROWS, "row_update.cu",
+        "if (is_long(update, row_number, begin)) return;", "is_long(update, row_number, begin)", "false"),
+    Bug("the_last_of_a_batch_left_out", "plain", "expected", LONG_ROWS, "row_update.cu",
+        "sum = j < count ? added : sum;", "j < count", "j + 1 < count"),
+    Bug("no_barrier_before_the_next_contributions", "plain", "expected_sums", LONG_ROWS, "row_update.cu",
+        "__syncthreads();  // the next ones", "__syncthreads();", ""),
     Bug("adagrad_without_the_new_square", "plain", "actual", ROWS, "row_update.cu",
         "adagrad_move(update.optimizer.learning_rate, gradient.at[j], sum.at[j])", "sum.at[j]", "(*sums).at[j]"),
     Bug("rounding_cuts_off", "plain", "differing", "*.HalfTablesAreRoundedAtRandom", "row_update.cu",
         "target = round_at_random(value, random);", "round_at_random(value, random)", "round_at_random(value, 0)"),
     Bug("the_last_of_equal_maxima", "plain", "place", "*.TheFirstOfEqualMaximaCounts", "encoder.cu",
-        "if (value > best)", "value > best", "value >= best"),
+        "value[j] > best)", "value[j] > best", "value[j] >= best"),
     Bug("dropout_numbers_posts_in_the_piece", "plain", "features [0-9]+:", CONVOLUTION, "encoder.cu",
         "dropped(dropout, first_post + post, f, tanhf(first_tanh))", "first_post + post", "post"),
+    Bug("a_share_of_the_post_is_left_out", "plain", "windows == expected", WINDOWS, "encoder.cu",
+        "first < elements;\n       first += kWords * kStride", "kWords * kStride", "(kWords + 1) * kStride"),
     Bug("folded_the_wrong_way", "plain", "token_gradient [0-9]+:", CONVOLUTION, "encoder.cu",
-        "const std::uint32_t window = t + left - k;", "t + left - k", "t - left + k"),
+        "const std::uint32_t window = last - k;", "last - k", "last - (begin_k + end_k - 1 - k)"),
     # --- The address sanitizer: memory that is not there.
     Bug("a_post_read_beyond_its_end", "address", OVERFLOW, SEARCH_UNALIGNED, "warp.cu",
         "vector[i] = i < dim ? __ldg(p + i) : 0.0F;", "i < dim", "true"),
@@ -128,6 +154,8 @@ BUGS = (
     Bug("contributions_beyond_the_last", "address", OVERFLOW, ROWS, "row_update.cu",
         "at + lane < update.contributions && update.rows[at + lane] == row_number",
         "at + lane < update.contributions", "true"),
+    Bug("windows_beyond_the_last", "address", OVERFLOW, CONVOLUTION, "encoder.cu",
+        "if (last - k < length) target[at] = element;", "last - k < length", "last - k <= length"),
     Bug("filters_beyond_the_last", "address", OVERFLOW, CONVOLUTION, "encoder.cu",
         "if (f >= shape.filters) return;\n  const std::uint32_t post = blockIdx.x;\n"
         "  const std::uint32_t begin = tokens.offsets[post];\n"
@@ -145,12 +173,18 @@ BUGS = (
     # --- The thread sanitizer: nothing but a barrier orders what threads do.
     Bug("no_barrier_after_the_post_is_shared", "thread", RACE, SEARCH, "warp.cu",
         "vector[i] = i < dim ? __ldg(p + i) : 0.0F;\n    __syncwarp(mask);", "__syncwarp(mask);", ""),
+    Bug("no_barrier_after_a_row_is_copied", "thread", RACE, HOT_ROW, "warp.cu",
+        "__syncwarp(mask);  // half of a pair", "__syncwarp(mask);", ""),
+    Bug("no_barrier_before_the_copy_is_overwritten", "thread", RACE, HOT_ROW, "warp.cu",
+        "__syncwarp(mask);  // the copy", "__syncwarp(mask);", ""),
     Bug("no_barrier_before_the_total", "thread", RACE, TOTALS, "encoder.cu",
         "__syncthreads();", "__syncthreads();", ""),
     Bug("a_live_table_read_as_if_it_stood_still", "thread", RACE, ANY_ORDER, "memory.cuh",
         "return load_relaxed(source);", "load_relaxed(source)", "__ldg(source)"),
     Bug("an_addition_that_is_not_atomic", "thread", RACE, ANY_ORDER, "warp.cu",
         "atomicAdd(row + i + j, -moves[j]);", "atomicAdd(row + i + j, -moves[j]);", "row[i + j] -= moves[j];"),
+    Bug("no_barrier_before_the_blocks_total", "thread", RACE, LONG_ROWS, "row_update.cu",
+        "= value;\n    __syncthreads();", "__syncthreads();", ""),
     Bug("two_owners_of_a_row", "thread", RACE, ROWS, "row_update.cu",
         "(begin > 0 && update.rows[begin - 1] == row_number)", "begin > 0", "false"),
     Bug("a_row_is_cut_by_other_lanes", "thread", RACE, ROWS, "row_update.cu",

@@ -152,6 +152,54 @@ TEST(EncoderKernels, OffsetsOfWordsHave64Bits) {
   EXPECT_EQ(window, Array<float>(kDim, 3));
 }
 
+// Posts of which a block has more elements than loads under way, windows wider than those, both tables.
+TEST(EncoderKernels, WindowsOfLongPostsAreUnfoldedAndFolded) {
+  struct Case {
+    std::uint32_t dim, window;
+  };
+  for (const auto& [dim, window] : {Case{130, 5}, Case{260, 19}}) {
+    SCOPED_TRACE("dim " + std::to_string(dim) + ", window " + std::to_string(window));
+    Posts posts(dim, window, 1);
+    const std::size_t width = std::size_t{window} * dim;
+    const std::size_t tokens = posts.words.size();
+    const std::uint32_t left = (window - 1) / 2;
+    Array<Bfloat16> halves;
+    for (float& value : posts.table) {
+      halves.push_back(round_to_nearest(value));
+      value = to_float(halves.back());
+    }
+    Array<float> expected(tokens * width, 0);
+    Array<float> expected_sums(tokens * dim, 0);
+    Array<float> gradient(tokens * width);
+    for (std::size_t i = 0; i < gradient.size(); ++i) gradient[i] = static_cast<float>(i % 101) / 7;
+    for (std::size_t post = 0; post + 1 < posts.offsets.size(); ++post) {
+      const std::uint32_t begin = posts.offsets[post];
+      const std::uint32_t end = posts.offsets[post + 1];
+      for (std::uint32_t t = begin; t < end; ++t) {
+        // From the last window that the token is in to the first: its places there ascend.
+        for (std::uint32_t k = 0; k < window; ++k) {
+          if (t + left < begin + k || t + left >= end + k) continue;
+          const std::size_t place = (t + left - k) * width + std::size_t{k} * dim;
+          for (std::uint32_t i = 0; i < dim; ++i) {
+            expected_sums[t * dim + i] += gradient[place + i];
+            if (posts.words[t] != kNoWord) expected[place + i] = posts.table[posts.words[t] * dim + i];
+          }
+        }
+      }
+    }
+    for (const bool in_halves : {false, true}) {
+      const cuda::Table table{in_halves ? nullptr : posts.table.data(), in_halves ? halves.data() : nullptr,
+                              nullptr};
+      Array<float> windows(tokens * width, 99);
+      ASSERT_EQ(cuda::unfold(posts.shape, posts.packed(), 0, table, windows.data(), nullptr), 0);
+      EXPECT_TRUE(windows == expected) << "halves " << in_halves;
+    }
+    Array<float> sums(tokens * dim, 99);
+    ASSERT_EQ(cuda::fold(posts.shape, posts.packed(), 0, gradient.data(), sums.data(), nullptr), 0);
+    EXPECT_TRUE(sums == expected_sums);
+  }
+}
+
 // The kernels with plain products between them, in pieces of the batch, against the references of encoder.h.
 TEST(EncoderKernels, TheConvolutionForwardsAndBackwards) {
   struct Case {

@@ -512,11 +512,13 @@ TEST_F(GpuStep, TheEstimateOfMemoryIsWhatAStepTakes) {
     EncoderType encoder;
     std::uint32_t dim, filters;
   };
-  // The last has windows for more than one piece, and a post that is longer than a piece.
+  // The second has more pairs than tokens or posts. The last has windows for more than one piece, and a post
+  // that is longer than a piece.
   for (const auto& [encoder, dim, filters] :
-       {Sizes{EncoderType::bag, 32, 100}, Sizes{EncoderType::cnn, 32, 100},
+       {Sizes{EncoderType::bag, 32, 100}, Sizes{EncoderType::bag, 4, 100}, Sizes{EncoderType::cnn, 32, 100},
         Sizes{EncoderType::cnn, 2048, 8}}) {
     SCOPED_TRACE("dim " + std::to_string(dim));
+    const bool pairs = dim == 4;
     ModelConfig config = small(encoder);
     config.vocab_size = dim == 2048 ? 2000 : 20000;
     config.hashtags = config.vocab_size / 2;
@@ -524,7 +526,16 @@ TEST_F(GpuStep, TheEstimateOfMemoryIsWhatAStepTakes) {
     config.filters = filters;
     config.word_dropout = 0.1F;
     std::uint64_t longest_post = 10;
+    config.all_positives = pairs;
     PackedBatch batch = batch_of(1, 1000);
+    if (pairs) {
+      batch.clear();
+      for (std::uint32_t post = 0; post < 2000; ++post) {
+        batch.tokens.push_back(post % kWords);
+        for (std::uint32_t hashtag = 0; hashtag < 8; ++hashtag) batch.hashtags.push_back(hashtag);
+        batch.end_post();
+      }
+    }
     if (dim == 2048) {
       longest_post = 1500;
       batch = batch_of(1, 100);
@@ -545,7 +556,8 @@ TEST_F(GpuStep, TheEstimateOfMemoryIsWhatAStepTakes) {
     const std::size_t pinned = kGpuBatches * sizeof(std::uint32_t) *
                                (batch.tokens.size() + batch.hashtags.size() + 2 * batch.token_offsets.size());
     const auto workspace = static_cast<double>(heap_bytes() - with_model - pinned);
-    const GpuMemory estimate = estimate_gpu_memory(config, batch.posts(), batch.tokens.size(), longest_post);
+    const GpuMemory estimate = estimate_gpu_memory(
+        config, {batch.posts(), batch.tokens.size(), batch.hashtags.size()}, longest_post);
     EXPECT_NEAR(parameters / static_cast<double>(estimate.parameters), 1, 0.05);
     EXPECT_NEAR(workspace / static_cast<double>(estimate.workspace), 1, 0.08);
   }
@@ -554,17 +566,21 @@ TEST_F(GpuStep, TheEstimateOfMemoryIsWhatAStepTakes) {
 
 TEST_F(GpuStep, TheLargestBatchIsTheLargestThatFits) {
   const ModelConfig config = small(EncoderType::cnn);
-  const std::uint64_t bytes = 5'000'000;
-  const std::uint64_t posts = largest_batch(config, 4.5, 9, bytes);
+  const std::uint64_t bytes = kGpuReserve + 5'000'000;
+  const PostSize post{4.5, 1.5};
+  const std::uint64_t posts = largest_batch(config, post, 9, bytes);
   const auto total = [&](std::uint64_t count) {
-    const auto tokens = static_cast<std::uint64_t>(std::ceil(4.5 * static_cast<double>(count)));
-    const GpuMemory memory = estimate_gpu_memory(config, count, tokens, 9);
-    return memory.parameters + memory.workspace;
+    return estimate_gpu_memory(config, post.times(count), 9).total();
   };
   EXPECT_GT(posts, 100U);
   EXPECT_LE(total(posts), bytes);
   EXPECT_GT(total(posts + 1), bytes);
-  EXPECT_EQ(largest_batch(config, 4.5, 9, 1000), 0U);  // not even the tables
+  EXPECT_EQ(largest_batch(config, post, 9, kGpuReserve), 0U);  // not even the tables
+
+  ModelConfig of_pairs = config;
+  of_pairs.all_positives = true;
+  EXPECT_LT(largest_batch(of_pairs, post, 9, bytes), posts);
+  EXPECT_EQ(largest_batch(of_pairs, {4.5, 1}, 9, bytes), largest_batch(config, {4.5, 1}, 9, bytes));
 }
 
 }  // namespace

@@ -25,7 +25,9 @@ struct Problem {
   Array<std::uint32_t> sources, sorted_rows, order;
   RowGroups groups;
 
-  Problem(std::size_t dimension, std::uint32_t rows, std::size_t contributions, std::uint64_t seed)
+  // With `counts`, row i has counts[i] of the contributions, and what is left over goes to none.
+  Problem(std::size_t dimension, std::uint32_t rows, std::size_t contributions, std::uint64_t seed,
+          const std::vector<std::size_t>& counts = {})
       : dim(dimension) {
     constexpr std::uint32_t kSources = 23;
     std::mt19937_64 engine(seed);
@@ -47,7 +49,14 @@ struct Problem {
       const std::uint64_t draw = engine();
       keys[i] = draw % 7 == 0 ? kNoRow : static_cast<std::uint32_t>(draw / 7 % (1 + draw / 1000 % rows));
     }
-    if (contributions >= 200) {
+    if (!counts.empty()) {
+      std::fill(keys.begin(), keys.end(), kNoRow);
+      auto end = keys.begin();
+      for (std::size_t row = 0; row < counts.size(); ++row) {
+        end = std::fill_n(end, counts[row], static_cast<std::uint32_t>(row));
+      }
+      std::shuffle(keys.begin(), keys.end(), engine);
+    } else if (contributions >= 200) {
       std::replace(keys.begin(), keys.end(), 1U, 2U);
       for (std::size_t i = 0; i < 66; ++i) keys[3 * i] = 0;
       for (std::size_t i = 0; i < 32; ++i) keys[3 * i + 1] = 1;
@@ -92,48 +101,66 @@ std::vector<Case> cases_of(std::size_t dim) {
           {OptimizerKind::sgd, 0, false},           {OptimizerKind::sgd, max_norm, true}};
 }
 
+// With the warps that are given, and with as many as `seed`, which is counted up, makes of it.
+void expect_the_reference(const Problem& problem, const std::vector<unsigned>& given, std::uint64_t& seed) {
+  const std::size_t dim = problem.dim;
+  for (const Case& kase : cases_of(dim)) {
+    const bool adagrad = kase.kind == OptimizerKind::adagrad;
+    cuda::RowUpdate update = update_of(problem, kase);
+    auto expected = problem.table;
+    auto expected_sums = problem.sums;
+    update_rows_reference(update.optimizer, problem.groups, update.from, dim, expected.data(),
+                          adagrad ? expected_sums.data() : nullptr);
+    Array<float> first;
+    std::vector<unsigned> several = given;
+    several.push_back(static_cast<unsigned>(2 + seed % 7));
+    for (const unsigned warps : several) {
+      SCOPED_TRACE("dim " + std::to_string(dim) + ", warps " + std::to_string(warps) + ", schedule " +
+                   std::to_string(seed));
+      auto actual = problem.table;
+      auto sums = problem.sums;
+      update.table = {actual.data(), nullptr, adagrad ? sums.data() : nullptr};
+      set_schedule(seed++);
+      ASSERT_EQ(cuda::update_rows(update, warps, nullptr), 0);
+      set_schedule(0);
+      EXPECT_EQ(sums, expected_sums);
+      if (kase.max_norm == 0) {
+        EXPECT_EQ(actual, expected);
+      } else {
+        for (std::size_t i = 0; i < actual.size(); ++i) {
+          ASSERT_TRUE(std::abs(actual[i] - expected[i]) <= 1e-6F * std::abs(expected[i])) << i;
+        }
+        EXPECT_NE(actual, problem.table);
+      }
+      if (first.empty()) first = actual;
+      EXPECT_EQ(actual, first);
+    }
+  }
+}
+
 TEST(RowUpdateKernel, EqualsTheReference) {
   std::uint64_t seed = 0;
   for (const std::size_t dim : {1, 3, 6, 16, 20, 64, 100, 128, 132, 256, 1021, 1024}) {
-    const Problem problem(dim, 30, 200, dim);
-    for (const Case& kase : cases_of(dim)) {
-      const bool adagrad = kase.kind == OptimizerKind::adagrad;
-      cuda::RowUpdate update = update_of(problem, kase);
-      auto expected = problem.table;
-      auto expected_sums = problem.sums;
-      update_rows_reference(update.optimizer, problem.groups, update.from, dim, expected.data(),
-                            adagrad ? expected_sums.data() : nullptr);
-      Array<float> first;
-      for (const unsigned warps : {1U, 3U, static_cast<unsigned>(2 + seed % 7)}) {
-        SCOPED_TRACE("dim " + std::to_string(dim) + ", warps " + std::to_string(warps) + ", schedule " +
-                     std::to_string(seed));
-        auto actual = problem.table;
-        auto sums = problem.sums;
-        update.table = {actual.data(), nullptr, adagrad ? sums.data() : nullptr};
-        set_schedule(seed++);
-        ASSERT_EQ(cuda::update_rows(update, warps, nullptr), 0);
-        set_schedule(0);
-        EXPECT_EQ(sums, expected_sums);
-        if (kase.max_norm == 0) {
-          EXPECT_EQ(actual, expected);
-        } else {
-          for (std::size_t i = 0; i < actual.size(); ++i) {
-            ASSERT_TRUE(std::abs(actual[i] - expected[i]) <= 1e-6F * std::abs(expected[i])) << i;
-          }
-          EXPECT_NE(actual, problem.table);
-        }
-        if (first.empty()) first = actual;
-        EXPECT_EQ(actual, first);
-      }
-    }
+    expect_the_reference(Problem(dim, 30, 200, dim), {1, 3}, seed);
+  }
+}
+
+// Rows of so many contributions that a block takes them, and of one less; as many as it stages at a time,
+// loads at a time, and one more or less. More than enough go to none.
+const std::vector<std::size_t> kLongRows = {63, 64, 65, 1, 255, 256, 257, 0, 63, 545, 96};
+
+TEST(RowUpdateKernel, RowsOfManyContributionsEqualTheReference) {
+  std::uint64_t seed = 0;
+  for (const std::size_t dim : {1, 100, 256, 300}) {
+    expect_the_reference(Problem(dim, 11, 1800, dim, kLongRows), {}, seed);
   }
 }
 
 // A bfloat16 table: the step on the widened row, rounded once, at random, by the bits that the row's number
 // and the step say.
 TEST(RowUpdateKernel, HalfTablesAreRoundedAtRandom) {
-  for (const std::size_t dim : {1, 3, 20, 64, 132, 256}) {
-    const Problem problem(dim, 30, 200, dim);
+  for (const std::size_t dim : {1, 3, 20, 64, 132, 256, 257}) {
+    const Problem problem = dim == 257 ? Problem(dim, 30, 1800, dim, kLongRows) : Problem(dim, 30, 200, dim);
     Array<Bfloat16> halves;
     Array<float> widened;
     for (const float value : problem.table) {

@@ -2,8 +2,10 @@
 //
 // How it works. Everything here moves memory; nothing computes enough to matter. Kernels over posts give a
 // block to a post, its threads to the elements, in order: neighbouring threads read and write neighbouring
-// elements. Kernels over arrays give an element, or the eight that share a draw of random numbers, to a
-// thread. No thread writes what another one writes, sums are in a fixed order: all results are reproducible.
+// elements; where each token has elements of its own, several blocks. Kernels over arrays give an element, or
+// the eight that share a draw of random numbers, to a thread. No thread writes what another one writes, sums
+// are in a fixed order: all results are reproducible. A thread that reads many elements has several loads
+// under way, without a branch among them: else each would wait for the one before it.
 //
 // The convolution is a dense product of all windows with all filters, for tensor cores, with the maximum in
 // one pass over the result: [tokens, filters], which lives from the product to the pass, a piece of the batch
@@ -22,7 +24,11 @@ namespace {
 constexpr unsigned kThreads = 128;  // to a block
 constexpr unsigned kTotalsThreads = 256;
 constexpr unsigned kNumbers = 8;  // 16-bit numbers in four random words
-constexpr unsigned kWords = 4;    // of a bag, whose loads are in flight a thread
+constexpr unsigned kWords = 4;    // whose loads are in flight a thread
+constexpr unsigned kLoads = 8;    // in flight a thread, of one element each of a token or a window
+constexpr int kBlocks = 12;  // of a multiprocessor with as many loads: for more, ptxas has fewer in flight
+constexpr unsigned kShares = 8;  // blocks to a post, where its tokens have elements of their own
+constexpr unsigned kStride = kShares * kThreads;
 
 __device__ __forceinline__ std::uint32_t number_of(const Philox4& words, unsigned j) {
   const unsigned half = j / 2;
@@ -41,10 +47,6 @@ __device__ __forceinline__ float dropped(const Dropout& dropout, std::uint32_t p
   const Philox4 words =
       random_words(dropout.seed, RandomStream::feature_dropout, dropout.step, post, i / kNumbers);
   return number_of(words, i % kNumbers) < dropout.limit ? 0.0F : __fmul_rn(value, dropout.scale);
-}
-
-__device__ __forceinline__ float table_element(const Table& table, std::size_t i) {
-  return table.floats != nullptr ? __ldg(table.floats + i) : read_element<false>(table.halves + i);
 }
 
 __global__ void __launch_bounds__(kThreads)
@@ -131,25 +133,50 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// An element of a word's vector is read once, and written to all windows that the word is in. Before and
+// after the post are words without a vector.
+template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    unfold_kernel(ConvShape shape, PackedTokens tokens, std::uint32_t first_token, Table words,
+    unfold_kernel(ConvShape shape, PackedTokens tokens, std::uint32_t first_token, const T* word_vectors,
                   float* windows) {
   const std::uint32_t begin = tokens.offsets[blockIdx.x];
   const std::uint32_t length = tokens.offsets[blockIdx.x + 1] - begin;
+  if (length == 0) return;
   const std::uint32_t left = (shape.window - 1) / 2;
-  const std::uint32_t width = shape.window * shape.dim;
+  const std::uint32_t elements = (length + shape.window - 1) * shape.dim;
+  const std::size_t width = std::size_t{shape.window} * shape.dim;
   float* const target = windows + std::size_t{begin - first_token} * width;
-  for (std::uint32_t t = 0; t < length; ++t) {
-    for (std::uint32_t column = threadIdx.x; column < width; column += kThreads) {
-      const std::uint32_t from = t + column / shape.dim - left;  // wraps around where it is before the post
-      const std::uint32_t word = from < length ? tokens.words[begin + from] : kNoWord;
-      target[std::size_t{t} * width + column] =
-          word == kNoWord ? 0.0F : table_element(words, std::size_t{word} * shape.dim + column % shape.dim);
+#pragma unroll 1
+  for (std::uint32_t first = blockIdx.y * kThreads + threadIdx.x; first < elements;
+       first += kWords * kStride) {
+    std::uint32_t word[kWords];
+    float value[kWords];
+#pragma unroll
+    for (unsigned j = 0; j < kWords; ++j) {
+      const std::uint32_t t = (first + j * kStride) / shape.dim - left;  // wraps around before the post
+      word[j] = t < length ? tokens.words[begin + t] : kNoWord;
+    }
+#pragma unroll
+    for (unsigned j = 0; j < kWords; ++j) {
+      value[j] =
+          read_element<false>(word_vectors + std::size_t{word[j] == kNoWord ? 0 : word[j]} * shape.dim +
+                              (first + j * kStride) % shape.dim);
+    }
+#pragma unroll
+    for (unsigned j = 0; j < kWords; ++j) {
+      // The last of the windows that the word is in; it is at the beginning of that one.
+      const std::uint32_t last = (first + j * kStride) / shape.dim;
+      std::size_t at = last * width + (first + j * kStride) % shape.dim;
+      const float element = word[j] == kNoWord ? 0.0F : value[j];
+#pragma unroll 1
+      for (std::uint32_t k = 0; k < shape.window; ++k, at -= width - shape.dim) {
+        if (last - k < length) target[at] = element;  // wraps around where it is before the post
+      }
     }
   }
 }
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocks)
     max_over_time_kernel(ConvShape shape, PackedTokens tokens, std::uint32_t first_token,
                          std::uint32_t first_post, const float* products, const float* bias, Dropout dropout,
                          float* once, std::uint32_t* place, float* features) {
@@ -161,12 +188,19 @@ __global__ void __launch_bounds__(kThreads)
   const float* const column = products + std::size_t{begin - first_token} * shape.filters + f;
   float best = length == 0 ? 0.0F : column[0];  // no token: as one zero vector
   std::uint32_t best_place = 0;
-#pragma unroll 4
-  for (std::uint32_t t = 1; t < length; ++t) {
-    const float value = column[std::size_t{t} * shape.filters];
-    if (value > best) {
-      best = value;
-      best_place = t;
+#pragma unroll 1
+  for (std::uint32_t t = 1; t < length; t += kLoads) {
+    float value[kLoads];
+#pragma unroll
+    for (unsigned j = 0; j < kLoads; ++j) {
+      value[j] = t + j < length ? column[std::size_t{t + j} * shape.filters] : 0.0F;
+    }
+#pragma unroll
+    for (unsigned j = 0; j < kLoads; ++j) {
+      if (t + j < length && value[j] > best) {
+        best = value[j];
+        best_place = t + j;
+      }
     }
   }
   const std::size_t out = std::size_t{post} * shape.filters + f;
@@ -205,7 +239,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocks)
     fold_kernel(ConvShape shape, PackedTokens tokens, std::uint32_t first_token, const float* window_gradient,
                 float* token_gradient) {
   const std::uint32_t begin = tokens.offsets[blockIdx.x];
@@ -214,13 +248,27 @@ __global__ void __launch_bounds__(kThreads)
   const std::size_t width = std::size_t{shape.window} * shape.dim;
   const float* const source = window_gradient + (begin - first_token) * width;
   float* const target = token_gradient + std::size_t{begin - first_token} * shape.dim;
-  for (std::uint32_t at = threadIdx.x; at < length * shape.dim; at += kThreads) {
+#pragma unroll 1
+  for (std::uint32_t at = blockIdx.y * kThreads + threadIdx.x; at < length * shape.dim; at += kStride) {
     const std::uint32_t t = at / shape.dim;
     const std::uint32_t i = at % shape.dim;
+    // The windows that the token is in, and its places in them.
+    const std::uint32_t last = t + left;
+    const std::uint32_t begin_k = last < length ? 0 : last - length + 1;
+    const std::uint32_t end_k = last < shape.window ? last + 1 : shape.window;
     float sum = 0;
-    for (std::uint32_t k = 0; k < shape.window; ++k) {
-      const std::uint32_t window = t + left - k;  // wraps around where it is before the post
-      if (window < length) sum = __fadd_rn(sum, source[window * width + k * shape.dim + i]);
+#pragma unroll 1
+    for (std::uint32_t first = begin_k; first < end_k; first += kLoads) {
+      float value[kLoads];
+#pragma unroll
+      for (unsigned j = 0; j < kLoads; ++j) {
+        // The last place once more, in vain: there are too few predicates for eight loads that may not be.
+        const std::uint32_t k = first + j < end_k ? first + j : end_k - 1;
+        const std::uint32_t window = last - k;
+        value[j] = source[window * width + k * shape.dim + i];
+      }
+#pragma unroll
+      for (unsigned j = 0; j < kLoads; ++j) sum = first + j < end_k ? __fadd_rn(sum, value[j]) : sum;
     }
     target[at] = sum;
   }
@@ -328,8 +376,14 @@ int bag_contributions(const PackedTokens& tokens, const std::uint32_t* violators
 int unfold(const ConvShape& shape, const PackedTokens& tokens, std::uint32_t first_token, const Table& words,
            float* windows, CUstream_st* stream) {
   if (tokens.posts == 0) return cudaSuccess;
-  TAGSPACE_LAUNCH(unfold_kernel, dim3(static_cast<unsigned>(tokens.posts)), dim3(kThreads), 0, stream, shape,
-                  tokens, first_token, words, windows);
+  const dim3 blocks(static_cast<unsigned>(tokens.posts), kShares);
+  if (words.floats != nullptr) {
+    TAGSPACE_LAUNCH(unfold_kernel<float>, blocks, dim3(kThreads), 0, stream, shape, tokens, first_token,
+                    words.floats, windows);
+  } else {
+    TAGSPACE_LAUNCH(unfold_kernel<Bfloat16>, blocks, dim3(kThreads), 0, stream, shape, tokens, first_token,
+                    words.halves, windows);
+  }
   return cudaGetLastError();
 }
 
@@ -362,8 +416,8 @@ int spread_gradient(const ConvShape& shape, const PackedTokens& tokens, std::uin
 int fold(const ConvShape& shape, const PackedTokens& tokens, std::uint32_t first_token,
          const float* window_gradient, float* token_gradient, CUstream_st* stream) {
   if (tokens.posts == 0) return cudaSuccess;
-  TAGSPACE_LAUNCH(fold_kernel, dim3(static_cast<unsigned>(tokens.posts)), dim3(kThreads), 0, stream, shape,
-                  tokens, first_token, window_gradient, token_gradient);
+  TAGSPACE_LAUNCH(fold_kernel, dim3(static_cast<unsigned>(tokens.posts), kShares), dim3(kThreads), 0, stream,
+                  shape, tokens, first_token, window_gradient, token_gradient);
   return cudaGetLastError();
 }
 

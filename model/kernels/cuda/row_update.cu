@@ -11,6 +11,12 @@
 // and written once more, each element by the lane that wrote it. A bfloat16 row is widened, and rounded at
 // random once, at the end: with max_norm, after it has been cut.
 //
+// A row of many contributions, 64 and more, is left to a second launch, for its owner waits once for every
+// few of them: there a block owns it, a thread an element, 256 elements at a time. The threads read the
+// numbers, sources and coefficients of 256 contributions, one each, into shared memory, and then each goes
+// through all of them in order, 32 loads in flight. The most frequent word would otherwise bind the whole
+// step.
+//
 // Memory. Rows ascend with the warps' numbers: neighbouring warps touch the table from its start to its end,
 // each a contiguous piece. Vectors of contributions are read at random places, 512 contiguous bytes at a
 // time. Row offsets have 64 bits.
@@ -28,6 +34,9 @@ namespace {
 
 constexpr unsigned kMaxWarps = 8;
 constexpr unsigned kFull = 0xFFFFFFFF;
+constexpr unsigned kLong = 64;          // contributions from which on a row is a block's
+constexpr unsigned kLongThreads = 256;  // of that block, and contributions that it stages at a time
+constexpr unsigned kLongLoads = 32;     // in flight a thread there
 
 // `kWidth` neighbouring numbers, loaded and stored at once.
 template <typename T, int kWidth>
@@ -44,43 +53,133 @@ __device__ __forceinline__ void store(Bfloat16& target, float value, std::uint32
   target = round_at_random(value, random);
 }
 
-// The contributions of one row, from position `begin` of the sorted ones on, added up over `kWidth` elements
-// from `i` on in `gradient`. All lanes of the warp take part.
-template <int kWidth>
-__device__ __forceinline__ void add_up(const RowUpdate& update, std::uint32_t row_number, std::uint32_t begin,
-                                       unsigned lane, unsigned i, bool active, const Vector<float, kWidth>& x,
-                                       Vector<float, kWidth>& gradient) {
-  bool goes_on = true;
-  for (std::uint32_t at = begin; goes_on; at += 32) {
-    std::uint32_t source = 0;
-    float coefficient = 0;
-    float self = 0;
-    const bool mine = at + lane < update.contributions && update.rows[at + lane] == row_number;
-    if (mine) {
-      const std::uint32_t c = update.order[at + lane];
-      source = update.from.source == nullptr ? c : update.from.source[c];
-      coefficient = update.from.coefficient == nullptr ? 1.0F : update.from.coefficient[c];
-      self = update.from.self == nullptr ? 0.0F : update.from.self[c];
-    }
-    const unsigned count = __popc(__ballot_sync(kFull, mine));
-    goes_on = count == 32;
+// A warp that updates a row. All of its lanes take part in each call.
+struct WarpTeam {
+  [[nodiscard]] __device__ __forceinline__ unsigned lane() const { return threadIdx.x % 32; }
+  static constexpr unsigned kSize = 32;
+
+  // The contributions of one row, from position `begin` of the sorted ones on, added up over `kWidth`
+  // elements from `i` on in `gradient`.
+  template <int kWidth>
+  __device__ __forceinline__ void add_up(const RowUpdate& update, std::uint32_t row_number,
+                                         std::uint32_t begin, unsigned i, bool active,
+                                         const Vector<float, kWidth>& x,
+                                         Vector<float, kWidth>& gradient) const {
+    const unsigned lane = this->lane();
+    bool goes_on = true;
+    for (std::uint32_t at = begin; goes_on; at += 32) {
+      std::uint32_t source = 0;
+      float coefficient = 0;
+      float self = 0;
+      const bool mine = at + lane < update.contributions && update.rows[at + lane] == row_number;
+      if (mine) {
+        const std::uint32_t c = update.order[at + lane];
+        source = update.from.source == nullptr ? c : update.from.source[c];
+        coefficient = update.from.coefficient == nullptr ? 1.0F : update.from.coefficient[c];
+        self = update.from.self == nullptr ? 0.0F : update.from.self[c];
+      }
+      const unsigned count = __popc(__ballot_sync(kFull, mine));
+      goes_on = count == 32;
 #pragma unroll 4
-    for (unsigned k = 0; k < count; ++k) {
-      const std::uint32_t k_source = __shfl_sync(kFull, source, static_cast<int>(k));
-      const float k_coefficient = __shfl_sync(kFull, coefficient, static_cast<int>(k));
-      const float k_self = __shfl_sync(kFull, self, static_cast<int>(k));
-      // Lanes beyond the row read its first elements in vain: a branch here would let each load wait for the
-      // addition before it.
-      const float* const vector = update.from.vectors + std::size_t{k_source} * update.dim;
-      const auto v = *reinterpret_cast<const Vector<float, kWidth>*>(vector + (active ? i : 0));
+      for (unsigned k = 0; k < count; ++k) {
+        const std::uint32_t k_source = __shfl_sync(kFull, source, static_cast<int>(k));
+        const float k_coefficient = __shfl_sync(kFull, coefficient, static_cast<int>(k));
+        const float k_self = __shfl_sync(kFull, self, static_cast<int>(k));
+        // Lanes beyond the row read its first elements in vain: a branch here would let each load wait for
+        // the addition before it.
+        const float* const vector = update.from.vectors + std::size_t{k_source} * update.dim;
+        const auto v = *reinterpret_cast<const Vector<float, kWidth>*>(vector + (active ? i : 0));
 #pragma unroll
-      for (int j = 0; j < kWidth; ++j) {
-        gradient.at[j] = __fadd_rn(gradient.at[j],
-                                   __fadd_rn(__fmul_rn(k_coefficient, v.at[j]), __fmul_rn(k_self, x.at[j])));
+        for (int j = 0; j < kWidth; ++j) {
+          gradient.at[j] = __fadd_rn(
+              gradient.at[j], __fadd_rn(__fmul_rn(k_coefficient, v.at[j]), __fmul_rn(k_self, x.at[j])));
+        }
       }
     }
   }
-}
+
+  [[nodiscard]] __device__ __forceinline__ float total(float value) const {
+#pragma unroll
+    for (int lanes = 16; lanes > 0; lanes /= 2)
+      value = __fadd_rn(value, __shfl_xor_sync(kFull, value, lanes));
+    return value;
+  }
+};
+
+// A block that updates a row of many contributions, an element to a thread. They are staged in shared memory,
+// each once for all threads.
+struct BlockTeam {
+  struct alignas(8) Factors {
+    float coefficient;
+    float self;
+  };
+  struct Shared {
+    std::uint32_t sources[kLongThreads];
+    Factors factors[kLongThreads];
+    float totals[kLongThreads / 32];
+  };
+  Shared* shared;
+
+  [[nodiscard]] __device__ __forceinline__ unsigned lane() const { return threadIdx.x; }
+  static constexpr unsigned kSize = kLongThreads;
+
+  template <int kWidth>
+  __device__ __forceinline__ void add_up(const RowUpdate& update, std::uint32_t row_number,
+                                         std::uint32_t begin, unsigned i, bool active,
+                                         const Vector<float, kWidth>& x,
+                                         Vector<float, kWidth>& gradient) const {
+    static_assert(kWidth == 1);
+    const float* const vectors = update.from.vectors + (active ? i : 0);
+    float sum = gradient.at[0];
+    // Contributions k .. k + kLongLoads - 1 of the staged ones: all loads, and then the additions in order.
+    const auto add = [&](unsigned k, unsigned count) {
+      float value[kLongLoads];
+#pragma unroll
+      for (unsigned j = 0; j < kLongLoads; ++j) {
+        value[j] = vectors[std::size_t{shared->sources[k + j]} * update.dim];
+      }
+#pragma unroll
+      for (unsigned j = 0; j < kLongLoads; ++j) {
+        const Factors of = shared->factors[k + j];
+        const float added =
+            __fadd_rn(sum, __fadd_rn(__fmul_rn(of.coefficient, value[j]), __fmul_rn(of.self, x.at[0])));
+        sum = j < count ? added : sum;
+      }
+    };
+    bool goes_on = true;
+    for (std::uint32_t at = begin; goes_on; at += kLongThreads) {
+      const bool mine =
+          at + threadIdx.x < update.contributions && update.rows[at + threadIdx.x] == row_number;
+      std::uint32_t source = 0;  // beyond the row's last one: vector 0, read in vain
+      Factors factors = {0, 0};
+      if (mine) {
+        const std::uint32_t c = update.order[at + threadIdx.x];
+        source = update.from.source == nullptr ? c : update.from.source[c];
+        factors.coefficient = update.from.coefficient == nullptr ? 1.0F : update.from.coefficient[c];
+        factors.self = update.from.self == nullptr ? 0.0F : update.from.self[c];
+      }
+      shared->sources[threadIdx.x] = source;
+      shared->factors[threadIdx.x] = factors;
+      const auto count = static_cast<unsigned>(__syncthreads_count(mine ? 1 : 0));
+      goes_on = count == kLongThreads;
+      unsigned k = 0;
+#pragma unroll 1
+      for (; k + kLongLoads <= count; k += kLongLoads) add(k, kLongLoads);
+      if (k < count) add(k, count - k);
+      __syncthreads();  // the next ones take their place
+    }
+    gradient.at[0] = sum;
+  }
+
+  [[nodiscard]] __device__ __forceinline__ float total(float value) const {
+    value = WarpTeam().total(value);
+    if (threadIdx.x % 32 == 0) shared->totals[threadIdx.x / 32] = value;
+    __syncthreads();
+    float sum = 0;
+    for (const float of_warp : shared->totals) sum = __fadd_rn(sum, of_warp);
+    return sum;
+  }
+};
 
 // The random words of elements i .. i + kWidth - 1.
 template <typename T, int kWidth>
@@ -96,18 +195,14 @@ __device__ __forceinline__ Philox4 words_for(const RoundingSource& rounding, std
   return words;
 }
 
-// Without a number of blocks per multiprocessor ptxas prefers a few spilled registers to fewer warps.
-template <typename T, int kWidth>
-__global__ void __launch_bounds__(kMaxWarps * 32, 4) update_kernel(const RowUpdate update, T* const table) {
+// The step on a row whose contributions begin at `begin` of the sorted ones.
+template <typename T, int kWidth, typename Team>
+__device__ __forceinline__ void update_row(const RowUpdate& update, T* table, std::uint32_t row_number,
+                                           std::uint32_t begin, const Team& team) {
   using Floats = Vector<float, kWidth>;
   using Values = Vector<T, kWidth>;
-  constexpr unsigned kChunk = 32 * kWidth;
-  const unsigned lane = threadIdx.x % 32;
-  const std::uint32_t begin = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
-  if (begin >= update.contributions) return;
-  const std::uint32_t row_number = update.rows[begin];
-  if (row_number == kNoRow || (begin > 0 && update.rows[begin - 1] == row_number)) return;
-
+  constexpr unsigned kChunk = Team::kSize * kWidth;
+  const unsigned lane = team.lane();
   const unsigned dim = update.dim;
   const std::size_t row_offset = std::size_t{row_number} * dim;
   T* const row = table + row_offset;
@@ -131,7 +226,7 @@ __global__ void __launch_bounds__(kMaxWarps * 32, 4) update_kernel(const RowUpda
 #pragma unroll
         for (int j = 0; j < kWidth; ++j) x.at[j] = widened(values.at[j]);
       }
-      add_up<kWidth>(update, row_number, begin, lane, i, active, x, gradient);
+      team.template add_up<kWidth>(update, row_number, begin, i, active, x, gradient);
       if (!active) continue;
 
       Floats move;
@@ -167,11 +262,7 @@ __global__ void __launch_bounds__(kMaxWarps * 32, 4) update_kernel(const RowUpda
     }
 
     if (!cuts || (twice && pass == 1)) continue;
-#pragma unroll
-    for (int lanes = 16; lanes > 0; lanes /= 2) {
-      squared_norm = __fadd_rn(squared_norm, __shfl_xor_sync(kFull, squared_norm, lanes));
-    }
-    const float norm = __fsqrt_rn(squared_norm);
+    const float norm = __fsqrt_rn(team.total(squared_norm));
     if (norm > max_norm) factor = __fdiv_rn(max_norm, norm);
   }
 
@@ -186,11 +277,50 @@ __global__ void __launch_bounds__(kMaxWarps * 32, 4) update_kernel(const RowUpda
   }
 }
 
+// Whether a row whose contributions begin at `begin` has kLong of them.
+__device__ __forceinline__ bool is_long(const RowUpdate& update, std::uint32_t row_number,
+                                        std::uint32_t begin) {
+  return update.contributions - begin >= kLong && update.rows[begin + kLong - 1] == row_number;
+}
+
+// Rows of few contributions. Without a number of blocks per multiprocessor ptxas prefers a few spilled
+// registers to fewer warps.
+template <typename T, int kWidth>
+__global__ void __launch_bounds__(kMaxWarps * 32, 4) update_kernel(const RowUpdate update, T* const table) {
+  const std::uint32_t begin = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+  if (begin >= update.contributions) return;
+  const std::uint32_t row_number = update.rows[begin];
+  if (row_number == kNoRow || (begin > 0 && update.rows[begin - 1] == row_number)) return;
+  if (is_long(update, row_number, begin)) return;
+  update_row<T, kWidth>(update, table, row_number, begin, WarpTeam());
+}
+
+// Rows of many. A block looks at every kLong-th contribution: the one at the first of those that a row has
+// owns the row.
+template <typename T>
+__global__ void __launch_bounds__(kLongThreads, 2)
+    update_long_kernel(const RowUpdate update, T* const table) {
+  const std::uint32_t probe = blockIdx.x * kLong;
+  const std::uint32_t row_number = update.rows[probe];
+  if (row_number == kNoRow || (probe > 0 && update.rows[probe - kLong] == row_number)) return;
+  const bool before =
+      threadIdx.x < kLong && threadIdx.x < probe && update.rows[probe - 1 - threadIdx.x] == row_number;
+  const std::uint32_t begin = probe - static_cast<std::uint32_t>(__syncthreads_count(before ? 1 : 0));
+  if (!is_long(update, row_number, begin)) return;
+  TAGSPACE_DYNAMIC_SHARED(BlockTeam::Shared, shared);
+  update_row<T, 1>(update, table, row_number, begin, BlockTeam{shared});
+}
+
 template <typename T, int kWidth>
 int launch(const RowUpdate& update, T* table, unsigned warps, CUstream_st* stream) {
   const auto kernel = update_kernel<T, kWidth>;
   TAGSPACE_LAUNCH(kernel, dim3((update.contributions - 1) / warps + 1), dim3(warps * 32), 0, stream, update,
                   table);
+  if (const int error = cudaGetLastError(); error != cudaSuccess || update.contributions < kLong)
+    return error;
+  const auto of_long_rows = update_long_kernel<T>;
+  TAGSPACE_LAUNCH(of_long_rows, dim3((update.contributions - 1) / kLong + 1), dim3(kLongThreads),
+                  sizeof(BlockTeam::Shared), stream, update, table);
   return cudaGetLastError();
 }
 

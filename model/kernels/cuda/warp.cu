@@ -218,13 +218,41 @@ __device__ __forceinline__ void apply(const Optimizer& optimizer, Bfloat16* row,
   }
 }
 
-// Writes `value` in the place of `old`, if that is still there.
-__device__ __forceinline__ void replace(float* target, float old, float value, std::uint32_t /*random*/) {
-  atomicCAS(reinterpret_cast<unsigned*>(target), __float_as_uint(old), __float_as_uint(value));
+// Multiplies by `factor` those elements of a row that are still as in `copy`, by the lanes of a group
+// together.
+__device__ __forceinline__ void cut(float* row, const float* copy, unsigned dim, float factor, unsigned lane,
+                                    unsigned lanes, unsigned /*mask*/, const RoundingSource& /*rounding*/,
+                                    std::uint32_t /*item*/) {
+  for (unsigned i = lane; i < dim; i += lanes) {
+    atomicCAS(reinterpret_cast<unsigned*>(row + i), __float_as_uint(copy[i]),
+              __float_as_uint(__fmul_rn(copy[i], factor)));
+  }
 }
-__device__ __forceinline__ void replace(Bfloat16* target, float old, float value, std::uint32_t random) {
-  atomicCAS(reinterpret_cast<unsigned short*>(target), round_to_nearest(old).bits,
-            round_at_random(value, random).bits);
+// Two neighbours at once, where 2 divides dim: an exchange of 16 bits is a loop around one of the 32 bits
+// that they are in, in which neighbouring lanes would hold each other up. A pair of which another group has
+// changed one is left to that group.
+__device__ __forceinline__ void cut(Bfloat16* row, const float* copy, unsigned dim, float factor,
+                                    unsigned lane, unsigned lanes, unsigned mask,
+                                    const RoundingSource& rounding, std::uint32_t item) {
+  const auto old_bits = [&](unsigned i) { return __float_as_uint(copy[i]) >> 16; };
+  const auto cut_bits = [&](unsigned i) {
+    // A block of random words of its own for each element, beyond those of the step itself.
+    const std::uint32_t random = rounding_words(rounding, item, dim + i).word[0];
+    return std::uint32_t{round_at_random(__fmul_rn(copy[i], factor), random).bits};
+  };
+  if (dim % 2 != 0) {
+    for (unsigned i = lane; i < dim; i += lanes) {
+      atomicCAS(reinterpret_cast<unsigned short*>(row + i), static_cast<unsigned short>(old_bits(i)),
+                static_cast<unsigned short>(cut_bits(i)));
+    }
+    return;
+  }
+  __syncwarp(mask);  // half of a pair was copied by another lane
+  for (unsigned i = 2 * lane; i < dim; i += 2 * lanes) {
+    atomicCAS(reinterpret_cast<unsigned*>(row + i), old_bits(i) | old_bits(i + 1) << 16,
+              cut_bits(i) | cut_bits(i + 1) << 16);
+  }
+  __syncwarp(mask);  // the copy may be overwritten
 }
 
 // Cuts a row that is too long, by the lanes of a group together; `copy` [dim], of the group's own, is
@@ -254,12 +282,7 @@ __device__ __forceinline__ void limit_norm(T* row, float* copy, unsigned dim, fl
     bool changed = false;
     for (unsigned i = lane; i < dim; i += lanes) changed |= read_element<true>(row + i) != copy[i];
     if (__any_sync(mask, changed) != 0) continue;
-    const float factor = __fdiv_rn(max_norm, norm);
-    for (unsigned i = lane; i < dim; i += lanes) {
-      // A block of random words of its own for each element, beyond those of the step itself.
-      const std::uint32_t random = sizeof(T) == 2 ? rounding_words(rounding, item, dim + i).word[0] : 0;
-      replace(row + i, copy[i], __fmul_rn(copy[i], factor), random);
-    }
+    cut(row, copy, dim, __fdiv_rn(max_norm, norm), lane, lanes, mask, rounding, item);
     return;
   }
 }
