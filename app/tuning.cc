@@ -121,9 +121,16 @@ SearchSpace::SearchSpace(const Experiment& given, const std::vector<std::uint32_
   switch (given.lexical.type) {
     case LexicalType::none:
       break;
-    case LexicalType::linear:  // its best epoch is taken: more of them cost time alone
-      factor("lexical.learning_rate", 4);
+    case LexicalType::linear: {
+      // Its best epoch is taken: more of them cost time alone. Three rates, so that trials have models in
+      // common.
+      const double rate = number(given, "lexical.learning_rate");
+      std::vector<Json> rates = {rounded(rate / 2), rate};
+      if (2 * rate <= experiment_option("lexical.learning_rate").maximum)
+        rates.emplace_back(rounded(2 * rate));
+      choice("lexical.learning_rate", std::move(rates));
       break;
+    }
     case LexicalType::naive_bayes:
       factor("lexical.smoothing", 4);
       break;
