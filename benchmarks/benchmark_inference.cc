@@ -1,6 +1,10 @@
 // Scoring, ranking and the program's answers, each against a yardstick, in turn, in one process.
 //
 //   benchmark_inference [posts] [hashtags] [rounds] [threads]
+//   benchmark_inference encode RUN POSTS [rounds] [threads]
+//
+// The second form: posts a second that a run's encoder alone makes vectors of, tokens in memory, in batches
+// of 4,096 posts as `tagspace embed` has them; one number a round. The first:
 //
 // 1. The kernels: the best 10 hashtags, and ranks, against the matrix product alone: LibTorch's at::mm of the
 // same
@@ -25,6 +29,7 @@
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -33,7 +38,9 @@
 #include "app/experiment.h"
 #include "app/run_folder.h"
 #include "base/files.h"
+#include "data_pipeline/post_batcher.h"
 #include "model/checkpoint.h"
+#include "model/inference/inference_model.h"
 #include "model/kernels/cpu_context.h"
 #include "model/kernels/scoring.h"
 
@@ -315,6 +322,30 @@ void run(std::size_t posts, std::uint32_t hashtags, int rounds, std::uint32_t th
       kWords, kFewHashtags, 1e3 * start.clock, 1e3 * start.processors, median(memory) / 1024);
 }
 
+void encode(const char* run, const char* file, int rounds, std::uint32_t threads) {
+  constexpr std::size_t kAtOnce = 4096;
+  const RunFolder folder(run);
+  const auto tokenizer = folder.load_tokenizer();
+  const HashtagVocabulary hashtags = folder.load_hashtags();
+  InferenceModel model(folder.best(), model_config(folder.experiment(), *tokenizer,
+                                                   folder.load_features(*tokenizer), hashtags, threads));
+  kernels::CpuContext context(threads);
+  PostReader reader(file, tokenizer->config().lowercase);
+  PostBatcher batcher(reader, *tokenizer, hashtags, threads);
+  std::vector<PackedBatch> batches;
+  std::size_t posts = 0;
+  for (PackedBatch batch; batcher.next(kAtOnce, batch);) {
+    posts += batch.posts();
+    batches.push_back(batch);
+  }
+  std::vector<float> vectors(kAtOnce * model.dim());
+  for (int round = -1; round < rounds; ++round) {
+    const double start = now();
+    for (const PackedBatch& batch : batches) model.encode(batch, false, vectors.data(), context);
+    if (round >= 0) std::printf("%.0f\n", static_cast<double>(posts) / (now() - start));
+  }
+}
+
 }  // namespace
 }  // namespace tagspace
 
@@ -322,6 +353,11 @@ int main(int argc, char** argv) {
   const auto number = [&](int i, unsigned long otherwise) {
     return argc > i ? std::stoul(argv[i]) : otherwise;
   };
+  if (argc > 3 && std::string_view(argv[1]) == "encode") {
+    tagspace::encode(argv[2], argv[3], static_cast<int>(number(4, 3)),
+                     static_cast<std::uint32_t>(number(5, 2)));
+    return 0;
+  }
   tagspace::run(number(1, 50'000), static_cast<std::uint32_t>(number(2, 100'000)),
                 static_cast<int>(number(3, 3)), static_cast<std::uint32_t>(number(4, 2)), TAGSPACE_PROGRAM);
 }
