@@ -132,6 +132,21 @@ else:
 """
 
 
+class Significance(unittest.TestCase):
+    def test_the_first_places_count_for_one_over_the_rank(self):
+        rows = []
+        for system, best_ranks in (("wsabie", [2, 2, 2, 90]), ("tagspace", [1, 1, 1, 100])):
+            row = object.__new__(reproduce.Row)
+            row.system, row.dim, row.best_ranks = system, 64, [best_ranks, best_ranks]
+            rows.append(row)
+        cells = [cell.strip() for cell in reproduce.significance_table(rows)[-1].split("|")[2:-1]]
+        # Three posts by 1 place (each of rank 2), one lost by 10 (rank 4): 6 to 4. Three by 1/2 (rank 3), one lost by 1/900: 9 to 1.
+        # Variance 4 * 5 * 9 / 24, less (3^3 - 3) / 48 for the three that are equal.
+        deviation = (7.5 - 0.5) ** 0.5
+        p = [math.erfc(distance / deviation / 2 ** 0.5) for distance in (1, 4)]
+        self.assertEqual(cells, ["75.0 %", "0.0 %", "25.0 %", f"{p[0]:.3f}", "75.0 %", "25.0 %", f"{p[1]:.3f}"])
+
+
 class Whole(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
@@ -168,8 +183,9 @@ class Whole(unittest.TestCase):
         self.assertIn(["WSABIE", "64", "7.90 ± 0.50", "7.90 ± 0.50", "9.0 ± 0.0", "24.45 / 29.64 / 2619"], rows)
         self.assertIn(["frequency", "", "25.00", "50.00", "2.0", "4.20 / 1.59 / 11103"], rows)
         # One post of three is ranked better; the others alike: no evidence. Of one post alone, z = 1.
-        self.assertIn(["#TagSpace against WSABIE, 64 dimensions", "0.0 %", "100.0 %", "0.0 %", "1.000"], rows)
-        self.assertIn(["#TagSpace, 128 dimensions against 64", "33.3 %", "66.7 %", "0.0 %", f"{math.erfc(0.5 ** 0.5):.3f}"], rows)
+        self.assertIn(["#TagSpace against WSABIE, 64 dimensions", "0.0 %", "100.0 %", "0.0 %", "1.000", "0.0 %", "0.0 %", "1.000"], rows)
+        of_one = f"{math.erfc(0.5 ** 0.5):.3f}"
+        self.assertIn(["#TagSpace, 128 dimensions against 64", "33.3 %", "66.7 %", "0.0 %", of_one, "33.3 %", "0.0 %", of_one], rows)
         rows = self.rows("### Document recommendation")
         self.assertIn(["bag of words", "", "2.00", "4.00", "6.00", "1.36 / 4.29 / 8.03"], rows)
         self.assertIn(["#TagSpace", "64", "1.00 ± 0.00", "2.00 ± 0.00", "3.00 ± 0.00", "1.27 / 4.56 / 9.64"], rows)
