@@ -248,7 +248,12 @@ void Training::resume() {
   }
   state.on_gpu = on_gpu;
   state_ = std::move(state);
-  if (path_exists(run_.metrics())) metrics_ = first_lines(read_file(run_.metrics()), state_.epochs);
+  if (path_exists(run_.metrics())) {
+    // Written back at once: there may be no epoch left that would.
+    const std::string found = read_file(run_.metrics());
+    metrics_ = first_lines(found, state_.epochs);
+    if (metrics_ != found) write_file(run_.metrics(), metrics_);
+  }
   reporter_.line(
       fmt::format("resumed after {} epochs and {} steps", state_.epochs, format_count(state_.step)));
 }

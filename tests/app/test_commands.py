@@ -1608,19 +1608,34 @@ class Resuming(Workplace):
         self.assert_same_run("whole", "parts")
 
     def test_killed_it_goes_on_from_the_last_epoch(self):
-        self.config("killed", training={"epochs": 3, "batch_size": 16}, encoder={"type": "cnn", "filters": 32})
+        # Many more epochs than are waited for: however late the kill comes, some are left.
+        self.config("killed", training={"epochs": 12, "batch_size": 16, "early_stopping": {"patience": 0}},
+                    encoder={"type": "cnn", "filters": 32})
         self.succeed("train", "killed.json")
         for after in ("epoch 1/", "epoch 2/"):
             shutil.rmtree(self.folder / "runs/killed-twin", ignore_errors=True)
             status, _ = self.stop_after("killed-twin", ["killed.json", "--output", "runs/killed-twin"], after, signal.SIGKILL, 0.05)
             self.assertEqual(status, -signal.SIGKILL)
-            # What a kill in the middle of writing would leave.
-            (self.folder / "runs/killed-twin/last.safetensors.1.partial").write_bytes(b"half")
-            with (self.folder / "runs/killed-twin/metrics.jsonl").open("a") as metrics:
-                metrics.write('{"epoch": 99}\n{"ep')
+            self.leave_half_written("killed-twin")
             self.succeed("train", "--resume", "--output", "runs/killed-twin")
             self.assert_same_run("killed", "killed-twin")
             self.assert_nothing_half_written()
+
+    def test_killed_after_the_last_epoch_it_is_finished(self):
+        self.config("last", training={"epochs": 2, "batch_size": 64})
+        for output in ("runs/last", "runs/last-twin"):
+            self.succeed("train", "last.json", "--output", output)
+        (self.folder / "runs/last-twin/calibration.json").unlink()  # is written after the last epoch
+        self.leave_half_written("last-twin")
+        self.succeed("train", "--resume", "--output", "runs/last-twin")
+        self.assert_same_run("last", "last-twin")
+        self.assert_nothing_half_written()
+
+    def leave_half_written(self, name):
+        """What a kill in the middle of writing would leave."""
+        (self.folder / "runs" / name / "last.safetensors.1.partial").write_bytes(b"half")
+        with (self.folder / "runs" / name / "metrics.jsonl").open("a") as metrics:
+            metrics.write('{"epoch": 99}\n{"ep')
 
     def test_a_second_signal_ends_it_at_once(self):
         self.config("twice", training={"epochs": 50, "batch_size": 16}, encoder={"type": "cnn", "filters": 1000})
