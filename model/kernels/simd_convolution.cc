@@ -94,10 +94,8 @@ void filter_maxima_of(const ConvShape& shape, const PackedTokens& tokens, std::s
       best_place[j] = VecMask{};
     }
     for (std::uint32_t t = 0; t < length; ++t) {
-      if (t + kAhead < length && words[t + kAhead] != kNoWord) {
-        const float* ahead = products + words[t + kAhead] * stride;
-        for (std::size_t i = 0; i < stride; i += kBlock) __builtin_prefetch(ahead + i);
-      }
+      if (t + kAhead < length && words[t + kAhead] != kNoWord)
+        prefetch(products + words[t + kAhead] * stride, stride);
       Vec sum[kVecs] = {};
       for (std::uint32_t k = 0; k < window; ++k) {
         const std::uint32_t at = t + k - left;  // below zero it wraps, and is beyond the length too

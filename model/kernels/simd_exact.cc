@@ -109,10 +109,6 @@ inline float inverse_norm(float squared_norm) {
   return squared_norm == 0 ? 0 : 1 / __builtin_sqrtf(squared_norm);
 }
 
-inline void prefetch_row(const float* row, std::size_t dim) {
-  for (std::size_t i = 0; i < dim; i += 16) __builtin_prefetch(row + i);
-}
-
 inline bool contains(const std::uint32_t* begin, const std::uint32_t* end, std::uint32_t row) {
   while (end - begin > 8) {
     const std::uint32_t* middle = begin + (end - begin) / 2;
@@ -170,7 +166,7 @@ inline void propose(const WarpConfig& config, const WarpBatch& batch, std::uint3
   }
   // The high half of u * rows, as rows has 32 bits.
   const std::uint64_t rows = batch.rows;
-  for (std::uint32_t i = 0; i < kBlocks; ++i) {
+  for (std::size_t i = 0; i < kBlocks; ++i) {
     proposed[2 * i] = static_cast<std::uint32_t>((rows * c1[i] + (rows * c0[i] >> 32)) >> 32);
     proposed[2 * i + 1] = static_cast<std::uint32_t>((rows * c3[i] + (rows * c2[i] >> 32)) >> 32);
   }
@@ -218,17 +214,31 @@ class PostSearch {
   }
 
   void fill(const SharedPool& pool, std::uint32_t begin, std::uint32_t end) const {
-    for (std::uint32_t draw = begin; draw < end; draw += kDraws)
-      propose(config_, batch_, 0, draw / 2, pool.rows + draw);
-    // Rows are anywhere in memory, which is asked for many of them at a time.
-    constexpr std::uint32_t kAhead = 24;
-    for (std::uint32_t draw = begin; draw < begin + kAhead; ++draw) prefetch(row(pool.rows[draw]));
-    for (std::uint32_t draw = begin; draw < end; ++draw) {
-      if (draw + kAhead < end) prefetch(row(pool.rows[draw + kAhead]));
-      const float* const from = row(pool.rows[draw]);
-      float* const to = pool.vectors + std::size_t{draw} * dim_;
-      for (std::size_t i = 0; i < dim_; ++i) to[i] = from[i];
-      if (kCosine) pool.inverses[draw] = inverse_of(to);
+    // Rows are anywhere in memory, which is asked for many of them at a time, before their draws' turn.
+    constexpr std::uint32_t kAhead = 2 * kDraws;
+    const auto ask = [&](std::uint32_t draws) {
+      propose(config_, batch_, 0, draws / 2, pool.rows + draws);
+      for (std::uint32_t draw = draws; draw < draws + kDraws; ++draw) prefetch_row(pool.rows[draw]);
+    };
+    for (std::uint32_t draws = begin; draws < begin + kAhead; draws += kDraws) ask(draws);
+    for (std::uint32_t draws = begin; draws < end; draws += kDraws) {
+      if (draws + kAhead < end) ask(draws + kAhead);
+      for (std::uint32_t draw = draws; draw < draws + kDraws; ++draw) {
+        const float* const from = row(pool.rows[draw]);
+        float* const to = pool.vectors + std::size_t{draw} * dim_;
+        for (std::size_t i = 0; i < dim_; ++i) to[i] = from[i];
+        if (kCosine) pool.inverses[draw] = inverse_of(to);
+      }
+    }
+  }
+
+  // Positives are anywhere in memory, too.
+  [[gnu::always_inline]] void prefetch_positives(std::size_t begin, std::size_t end) const {
+    if (end > batch_.posts) end = batch_.posts;
+    for (std::size_t post = begin; post < end; ++post) {
+      for (std::uint32_t pair = batch_.positive_offsets[post]; pair < batch_.positive_offsets[post + 1];
+           ++pair)
+        prefetch_row(batch_.positives[pair]);
     }
   }
 
@@ -261,7 +271,7 @@ class PostSearch {
   [[nodiscard]] float score(const Search& search, const float* of_row) const {
     return dot(search.vector, of_row, dim_) * search.vector_inverse * inverse_of(of_row);
   }
-  void prefetch(const float* of_row) const { prefetch_row(of_row, dim_); }
+  [[gnu::always_inline]] void prefetch_row(std::uint32_t id) const { prefetch(row(id), dim_); }
 
   // Calls body(search) for all pairs of the posts, in order, and sets the posts' gradients to zero.
   template <typename Body>
@@ -270,7 +280,6 @@ class PostSearch {
       float* gradient = result_.post_gradient + post * dim_;
       for (std::size_t i = 0; i < dim_; ++i) gradient[i] = 0;
     }
-    const std::uint32_t last_pair = batch_.positive_offsets[end];
     for (std::size_t post = begin; post < end; ++post) {
       Search search{};
       search.post = static_cast<std::uint32_t>(post);
@@ -281,9 +290,6 @@ class PostSearch {
       search.violator = kNoViolator;
       for (std::uint32_t pair = batch_.positive_offsets[post]; pair < batch_.positive_offsets[post + 1];
            ++pair) {
-        // Positives are anywhere in the table, too.
-        constexpr std::uint32_t kPairsAhead = 4;
-        if (pair + kPairsAhead < last_pair) prefetch(row(batch_.positives[pair + kPairsAhead]));
         Search of_pair = search;
         of_pair.pair = pair;
         of_pair.positive_score = score(of_pair, row(batch_.positives[pair]));
@@ -350,7 +356,7 @@ class PostSearch {
     std::uint32_t ids[2 * kDraws];  // of the draws at hand and of the next
     const float* rows[kGroup];
     propose(config_, batch_, number, 0, ids);
-    for (std::uint32_t r = 0; r < kGroup; ++r) prefetch(row(ids[r]));
+    for (std::uint32_t r = 0; r < kGroup; ++r) prefetch_row(ids[r]);
     // One of the first two violates often, early in training.
     constexpr std::uint32_t kAlone = 2;
     for (std::uint32_t draw = 0; draw < kAlone; ++draw) {
@@ -367,7 +373,7 @@ class PostSearch {
       // The next group's rows are asked for before this one's are waited for.
       const std::uint32_t next = draw / kGroup * kGroup + kGroup;
       if (next % kDraws == 0) propose(config_, batch_, number, next / 2, ids + next % (2 * kDraws));
-      for (std::uint32_t r = 0; r < kGroup; ++r) prefetch(row(ids[next % (2 * kDraws) + r]));
+      for (std::uint32_t r = 0; r < kGroup; ++r) prefetch_row(ids[next % (2 * kDraws) + r]);
       const std::uint32_t count = (next < max_draws_ ? next : max_draws_) - draw;
       std::uint32_t group[kGroup];
       for (std::uint32_t r = 0; r < kGroup; ++r) {
@@ -388,7 +394,7 @@ class PostSearch {
     std::uint32_t place = place_in_pool(number, 0, config_.pool);
     for (std::uint32_t draw = 0; draw < max_draws_; draw += kGroup) {
       const std::uint32_t next = place_in_pool(number, draw + kGroup, config_.pool);
-      prefetch_row(pool.vectors + std::size_t{next} * dim_, kGroup * dim_);
+      prefetch(pool.vectors + std::size_t{next} * dim_, kGroup * dim_);
       const float* rows[kGroup];
       for (std::uint32_t r = 0; r < kGroup; ++r) rows[r] = pool.vectors + std::size_t{place + r} * dim_;
       Vec8 inverses;
@@ -495,9 +501,13 @@ class PostSearch {
 
 template <bool kCosine>
 void search_posts(const WarpConfig& config, const WarpBatch& batch, float gradient_scale,
-                  const WarpResult& result, std::size_t begin, std::size_t end, const SharedPool& pool,
-                  std::uint64_t* bits) {
+                  const WarpResult& result, std::size_t begin, std::size_t end, std::size_t next,
+                  const SharedPool& pool, std::uint64_t* bits) {
   const PostSearch<kCosine> search(config, batch, gradient_scale, result);
+  if (config.negatives != Negatives::exact) {  // which is for tables that caches hold
+    search.prefetch_positives(begin, end);
+    search.prefetch_positives(next, next + (end - begin));
+  }
   switch (config.negatives) {
     case Negatives::sampled:
       return search.sampled(begin, end);
@@ -523,15 +533,15 @@ void fill_pool(const WarpConfig& config, const WarpBatch& batch, const SharedPoo
 }
 
 void warp_posts(const WarpConfig& config, const WarpBatch& batch, float gradient_scale,
-                const WarpResult& result, std::size_t begin, std::size_t end, const SharedPool& pool,
-                std::uint64_t* bits);
+                const WarpResult& result, std::size_t begin, std::size_t end, std::size_t next,
+                const SharedPool& pool, std::uint64_t* bits);
 void warp_posts(const WarpConfig& config, const WarpBatch& batch, float gradient_scale,
-                const WarpResult& result, std::size_t begin, std::size_t end, const SharedPool& pool,
-                std::uint64_t* bits) {
+                const WarpResult& result, std::size_t begin, std::size_t end, std::size_t next,
+                const SharedPool& pool, std::uint64_t* bits) {
   if (config.score == Score::cosine) {
-    search_posts<true>(config, batch, gradient_scale, result, begin, end, pool, bits);
+    search_posts<true>(config, batch, gradient_scale, result, begin, end, next, pool, bits);
   } else {
-    search_posts<false>(config, batch, gradient_scale, result, begin, end, pool, bits);
+    search_posts<false>(config, batch, gradient_scale, result, begin, end, next, pool, bits);
   }
 }
 }  // namespace TAGSPACE_ISA

@@ -28,10 +28,8 @@ void bag_posts(const PackedTokens& tokens, const float* word_vectors, std::size_
     const std::uint32_t first = tokens.offsets[post];
     const std::uint32_t last = tokens.offsets[post + 1];
     for (std::uint32_t t = first; t < last; ++t) {
-      if (t + kAhead < last && tokens.words[t + kAhead] != kNoWord) {
-        const float* ahead = word_vectors + tokens.words[t + kAhead] * dim;
-        for (std::size_t i = 0; i < dim; i += 16) __builtin_prefetch(ahead + i);
-      }
+      if (t + kAhead < tokens.offsets[end] && tokens.words[t + kAhead] != kNoWord)
+        prefetch(word_vectors + tokens.words[t + kAhead] * dim, dim);
       if (tokens.words[t] == kNoWord) continue;
       ++count;
       add_scaled(1, word_vectors + tokens.words[t] * dim, sum, dim);
@@ -127,16 +125,14 @@ void update_row_groups(const Optimizer& optimizer, const RowGroupsView& groups,
                        const RowContributions& contributions, std::size_t dim, float* table, float* sums,
                        std::size_t begin, std::size_t end) {
   constexpr std::size_t kChunk = 64;
+  constexpr std::size_t kAhead = 4;
   for (std::size_t group = begin; group < end; ++group) {
     float* row = table + groups.rows[group] * dim;
     float* row_sums = sums == nullptr ? nullptr : sums + groups.rows[group] * dim;
-    if (group + 1 < end) {
-      const float* next = table + groups.rows[group + 1] * dim;
-      for (std::size_t i = 0; i < dim; i += 16) __builtin_prefetch(next + i);
-      if (sums != nullptr) {
-        const float* next_sums = sums + groups.rows[group + 1] * dim;
-        for (std::size_t i = 0; i < dim; i += 16) __builtin_prefetch(next_sums + i);
-      }
+    if (group + kAhead < end) {
+      const std::size_t ahead = groups.rows[group + kAhead] * dim;
+      prefetch(table + ahead, dim);
+      if (sums != nullptr) prefetch(sums + ahead, dim);
     }
     bool any = false;
     for (std::size_t i0 = 0; i0 < dim; i0 += kChunk) {
@@ -187,8 +183,8 @@ extern const ScoringKernels scoring_kernels;          // simd_scoring.cc
 void fill_pool(const WarpConfig& config, const WarpBatch& batch, const SharedPool& pool, std::uint32_t begin,
                std::uint32_t end);
 void warp_posts(const WarpConfig& config, const WarpBatch& batch, float gradient_scale,
-                const WarpResult& result, std::size_t begin, std::size_t end, const SharedPool& pool,
-                std::uint64_t* bits);
+                const WarpResult& result, std::size_t begin, std::size_t end, std::size_t next,
+                const SharedPool& pool, std::uint64_t* bits);
 
 #define TAGSPACE_NAME_OF(isa) #isa
 #define TAGSPACE_NAME(isa) TAGSPACE_NAME_OF(isa)
