@@ -355,7 +355,7 @@ std::vector<Option> make_options() {
       "Standard deviation of the first word and hashtag vectors.")
       | Above{0, 100});
   all.push_back(option("encoder.pretrained", TAGSPACE_FIELD(pretrained),
-      "Word vectors that the words which it has begin with: a file of word2vec's (text or binary), GloVe's or fastText's (.vec or .bin). Empty: all begin at random. A run that is resumed does not read it again.")
+      "Word vectors that the words which it has begin with: a file of word2vec's (text or binary), GloVe's or fastText's (.vec or .bin). Empty: all begin at random. A run that has a checkpoint does not read it again when it is resumed.")
       | OnlyWith{"tokenizer.type", "word"});
   all.push_back(option("encoder.word_dropout", TAGSPACE_FIELD(model.word_dropout),
       "Share of a post's tokens left out of a training step, at random.")

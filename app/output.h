@@ -1,6 +1,8 @@
 // Standard output for results: buffered, and every failed write noticed; and what is shown for the shell.
 #pragma once
 
+#include <cstddef>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -8,6 +10,10 @@ namespace tagspace {
 
 // The word for the shell, quoted where it must be.
 [[nodiscard]] std::string shell_word(const std::string& text);
+
+// In `text`, whose memory is used again, one line for each row of `rows` [.., dim]: numbers with spaces
+// between them, in the fewest digits that give the same floats.
+void rows_as_text(std::span<const float> rows, std::size_t dim, std::string& text);
 
 // Thrown when whoever read our output has closed it, as `head` does: no failure, the program just ends
 // quietly.

@@ -158,9 +158,11 @@ BatchLoader::Options loader_options(const Experiment& experiment, std::uint32_t 
 }
 
 std::optional<WordVectors> read_pretrained(const Experiment& experiment, const PreparedData& data,
-                                           Reporter& reporter) {
+                                           Reporter& reporter, const std::function<bool()>& interrupted) {
   if (experiment.pretrained.empty() || !experiment.has_vectors()) return std::nullopt;
-  WordVectors found = read_word_vectors(experiment.pretrained, *data.tokenizer, experiment.model.dim);
+  WordVectors found = read_word_vectors(experiment.pretrained, *data.tokenizer, experiment.model.dim, [&] {
+    if (interrupted()) throw Interrupted{};
+  });
   // How often the training posts have each word.
   std::vector<std::uint64_t> counts(data.tokenizer->vocab_size());
   for (std::uint64_t post = 0; post < data.train->posts(); ++post) {

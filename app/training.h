@@ -69,9 +69,10 @@ enum class Checkpoints {
 };
 
 // What encoder.pretrained names, scaled to begin with, and a line on it; none if it names nothing or no
-// vectors are to be trained.
+// vectors are to be trained. `interrupted` is polled; when it returns true, Interrupted is thrown.
 [[nodiscard]] std::optional<WordVectors> read_pretrained(const Experiment& experiment,
-                                                         const PreparedData& data, Reporter& reporter);
+                                                         const PreparedData& data, Reporter& reporter,
+                                                         const std::function<bool()>& interrupted);
 
 class Training {
  public:

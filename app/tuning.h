@@ -67,10 +67,15 @@ class Recent {
     if (found != kept_.end()) {
       kept_.splice(kept_.begin(), kept_, found);
     } else {
-      if (kept_.size() >= most_) kept_.pop_back();  // before the new one takes its memory
+      make_room();
       kept_.emplace_front(key, make());
     }
     return kept_.front().second;
+  }
+
+  // For one more: before it takes its memory, however it is made.
+  void make_room() {
+    if (kept_.size() >= most_) kept_.pop_back();
   }
 
   [[nodiscard]] bool has(const Key& key) const {

@@ -23,9 +23,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <exception>
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -43,6 +45,7 @@
 #include "model/inference/inference_model.h"
 #include "model/kernels/cpu_context.h"
 #include "model/kernels/scoring.h"
+#include "model/lexical/post_features.h"
 
 namespace tagspace {
 namespace {
@@ -327,8 +330,9 @@ void encode(const char* run, const char* file, int rounds, std::uint32_t threads
   const RunFolder folder(run);
   const auto tokenizer = folder.load_tokenizer();
   const HashtagVocabulary hashtags = folder.load_hashtags();
-  InferenceModel model(folder.best(), model_config(folder.experiment(), *tokenizer,
-                                                   folder.load_features(*tokenizer), hashtags, threads));
+  const std::optional<PostFeatures> features = folder.load_features(*tokenizer);
+  InferenceModel model(folder.best(),
+                       model_config(folder.experiment(), *tokenizer, features, hashtags, threads));
   kernels::CpuContext context(threads);
   PostReader reader(file, tokenizer->config().lowercase);
   PostBatcher batcher(reader, *tokenizer, hashtags, threads);
@@ -336,6 +340,7 @@ void encode(const char* run, const char* file, int rounds, std::uint32_t threads
   std::size_t posts = 0;
   for (PackedBatch batch; batcher.next(kAtOnce, batch);) {
     posts += batch.posts();
+    if (features) features->expand(batch);
     batches.push_back(batch);
   }
   std::vector<float> vectors(kAtOnce * model.dim());
@@ -353,11 +358,23 @@ int main(int argc, char** argv) {
   const auto number = [&](int i, unsigned long otherwise) {
     return argc > i ? std::stoul(argv[i]) : otherwise;
   };
-  if (argc > 3 && std::string_view(argv[1]) == "encode") {
-    tagspace::encode(argv[2], argv[3], static_cast<int>(number(4, 3)),
-                     static_cast<std::uint32_t>(number(5, 2)));
-    return 0;
+  try {
+    if (argc > 3 && std::string_view(argv[1]) == "encode") {
+      tagspace::encode(argv[2], argv[3], static_cast<int>(number(4, 3)),
+                       static_cast<std::uint32_t>(number(5, 2)));
+    } else {
+      tagspace::run(number(1, 50'000), static_cast<std::uint32_t>(number(2, 100'000)),
+                    static_cast<int>(number(3, 3)), static_cast<std::uint32_t>(number(4, 2)),
+                    TAGSPACE_PROGRAM);
+    }
+  } catch (const std::logic_error&) {  // std::stoul's
+    std::fputs(
+        "usage: benchmark_inference [POSTS [HASHTAGS [ROUNDS [THREADS]]]]\n"
+        "       benchmark_inference encode RUN FILE [ROUNDS [THREADS]]\n",
+        stderr);
+    return 2;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "benchmark_inference: %s\n", error.what());
+    return 1;
   }
-  tagspace::run(number(1, 50'000), static_cast<std::uint32_t>(number(2, 100'000)),
-                static_cast<int>(number(3, 3)), static_cast<std::uint32_t>(number(4, 2)), TAGSPACE_PROGRAM);
 }

@@ -34,13 +34,15 @@ constexpr std::string_view kFastTextEnd = "</s>";  // has no n-grams
 // The file's bytes, some of which can be looked at before they are taken.
 class Input {
  public:
-  explicit Input(const std::filesystem::path& path) : path_(path.string()), source_(open_byte_source(path)) {}
+  Input(const std::filesystem::path& path, const std::function<void()>& poll)
+      : path_(path.string()), source_(open_byte_source(path)), poll_(poll) {}
 
   [[noreturn]] void fail(const std::string& what) const { throw Error("'" + path_ + "' " + what); }
 
   // The next `count` bytes, or as many as there are.
   std::string_view peek(std::size_t count) {
     while (buffer_.size() - begin_ < count && !ended_) {
+      poll_();
       buffer_.erase(0, begin_);
       begin_ = 0;
       const std::size_t size = buffer_.size();
@@ -91,6 +93,7 @@ class Input {
  private:
   std::string path_;
   std::unique_ptr<ByteSource> source_;
+  const std::function<void()>& poll_;
   std::string buffer_;
   std::size_t begin_ = 0;
   bool ended_ = false;
@@ -548,8 +551,8 @@ WordVectors read_any(Input& input, const Tokenizer& tokenizer, std::uint32_t dim
 }  // namespace
 
 WordVectors read_word_vectors(const std::filesystem::path& path, const Tokenizer& tokenizer,
-                              std::uint32_t dim) {
-  Input input(path);
+                              std::uint32_t dim, const std::function<void()>& poll) {
+  Input input(path, poll);
   WordVectors result = read_any(input, tokenizer, dim);
   if (result.tokens.empty()) {
     input.fail("has none of the " + counted(tokenizer.vocab_size(), "word") +

@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -30,7 +31,8 @@ struct WordVectors {
 // once from its start to its end; memory is needed for the words that are found. Error, naming the file and
 // the line or word, if it is none of these, is cut off, contradicts itself, holds a number that is not finite
 // in a vector that is asked for, if its vectors are not of `dim` numbers, or if it has none of the tokens.
+// `poll` is called every megabyte or more often, and may throw.
 [[nodiscard]] WordVectors read_word_vectors(const std::filesystem::path& path, const Tokenizer& tokenizer,
-                                            std::uint32_t dim);
+                                            std::uint32_t dim, const std::function<void()>& poll);
 
 }  // namespace tagspace

@@ -1,5 +1,4 @@
 #include <bit>
-#include <fmt/compile.h>
 #include <fmt/format.h>
 #include <memory>
 #include <span>
@@ -39,18 +38,6 @@ std::string npy_header(std::size_t rows, std::size_t columns) {
   return start + header;
 }
 
-// One line a row, in the shortest digits that give the same floats.
-void write_rows(std::span<const float> rows, std::size_t dim, std::string& text) {
-  constexpr std::size_t kMostLetters = 16;  // "-1.1754944e-38" and what follows it
-  text.resize(rows.size() * kMostLetters);
-  char* end = text.data();
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    end = fmt::format_to(end, FMT_COMPILE("{}"), rows[i]);
-    *end++ = (i + 1) % dim == 0 ? '\n' : ' ';
-  }
-  text.resize(static_cast<std::size_t>(end - text.data()));
-}
-
 int embed(const Arguments& arguments) {
   TrainedModel trained = arguments.run.load(TrainedModel::Parts::vectors);
   const std::size_t dim = trained.model->dim();
@@ -72,7 +59,7 @@ int embed(const Arguments& arguments) {
     run_threads(trained.threads, [&](std::uint32_t thread) {
       const std::size_t first = batch.posts() * thread / trained.threads * dim;
       const std::size_t last = batch.posts() * (thread + 1) / trained.threads * dim;
-      write_rows({vectors.data() + first, last - first}, dim, lines[thread]);
+      rows_as_text({vectors.data() + first, last - first}, dim, lines[thread]);
     });
     for (const std::string& part : lines) output.write(part);
     output.flush();

@@ -102,12 +102,16 @@ int train(const TrainArguments& arguments) {
   reporter.line(fmt::format("tagspace {}: experiment '{}', on {}, {} threads", kVersion, experiment.name,
                             describe_device(experiment), threads));
   PreparedData data;
+  std::optional<WordVectors> pretrained;
   try {
     data = prepare_data(
         experiment.data, experiment.tokenizer, threads, [&](const std::string& text) { reporter.line(text); },
         [&] { return stop.arrived(); });
+    // A checkpoint has the words' vectors as they have become.
+    if (!run || !path_exists(run->last()))
+      pretrained = read_pretrained(experiment, data, reporter, [&] { return stop.arrived(); });
   } catch (const Interrupted&) {
-    reporter.line("stopped while reading the posts; nothing was written. The same command starts again.");
+    reporter.line("stopped while reading; nothing was written. The same command starts again.");
     return 128 + stop.number();
   }
 
@@ -122,9 +126,6 @@ int train(const TrainArguments& arguments) {
     reporter.line(fmt::format("{} pairs and beginnings of words have vectors too",
                               format_count(features->rows() - data.tokenizer->vocab_size())));
   }
-  // A checkpoint has the words' vectors as they have become.
-  std::optional<WordVectors> pretrained;
-  if (!run || !path_exists(run->last())) pretrained = read_pretrained(experiment, data, reporter);
   if (run) {
     reporter.open_log(run->log());
     run->replace_experiment(experiment);

@@ -161,9 +161,10 @@ class Tuning {
   std::map<std::uint32_t, std::optional<WordVectors>> pretrained_;
   Recent<FeaturesKey, std::optional<PostFeatures>> features_{kKept};
   Recent<WordsKey, std::optional<WordsModel>> words_{kKept};
-  std::uint32_t made_ = 0;      // trials
-  std::optional<Trial> first_;  // the settings as given
-  std::vector<Trial> best_;     // the best two, the better first
+  std::map<WordsKey, double> seconds_of_words_;  // that training them took, kept or not
+  std::uint32_t made_ = 0;                       // trials
+  std::optional<Trial> first_;                   // the settings as given
+  std::vector<Trial> best_;                      // the best two, the better first
   std::optional<Experiment> written_;
 };
 
@@ -193,8 +194,11 @@ const std::optional<WordsModel>& Tuning::words_of(const Experiment& settings, co
   if (words_.has(key)) return words_.get(key, [] { return std::optional<WordsModel>(); });
   Experiment with_own_seed = settings;
   with_own_seed.model.seed = given_.model.seed;
+  words_.make_room();
+  const auto start = Clock::now();
   std::optional<WordsModel> trained = train_words(with_own_seed, data, bar, stop_asked);
   if (!trained) return kNone;
+  seconds_of_words_[key] = seconds_between(start, Clock::now());
   return words_.get(key, [&] { return std::move(trained); });
 }
 
@@ -202,7 +206,9 @@ const std::optional<WordVectors>& Tuning::pretrained_of(const Experiment& settin
                                                         const PreparedData& data) {
   const auto found = pretrained_.find(settings.tokenizer.min_count);
   if (found != pretrained_.end()) return found->second;
-  return pretrained_.emplace(settings.tokenizer.min_count, read_pretrained(settings, data, reporter_))
+  return pretrained_
+      .emplace(settings.tokenizer.min_count,
+               read_pretrained(settings, data, reporter_, [&] { return stop_.arrived(); }))
       .first->second;
 }
 
@@ -231,7 +237,10 @@ Trial Tuning::train(std::uint32_t number, const Experiment& settings, Clock::tim
     const WordsModel* words = nullptr;
     if (given_.lexical.type != LexicalType::none) {
       const std::optional<WordsModel>& trained = words_of(experiment, data, bar, stop_asked);
-      if (!trained) return trial;
+      if (!trained) {
+        trial.seconds = seconds_between(start, Clock::now());
+        return trial;
+      }
       words = &*trained;
     }
     start = Clock::now();  // other trials need not make it again
@@ -334,14 +343,24 @@ void Tuning::add_to_best(Trial trial) {
   if (best_.size() > 2) best_.pop_back();
 }
 
-// What the trainings with other seeds will take.
+// What the trainings with other seeds will take. All seeds have one model of words, which is trained again if
+// it was not kept.
 double Tuning::reserved_seconds() const {
   if (!first_) return 0;
-  double seconds = first_->seconds;
+  double of_vectors = 0;
+  std::map<WordsKey, double> of_words;
+  const auto add = [&](const Trial& trial) {
+    of_vectors += trial.seconds;
+    const auto found = seconds_of_words_.find(words_key(trial.settings));
+    if (found != seconds_of_words_.end() && !words_.has(found->first)) of_words.insert(*found);
+  };
+  add(*first_);
   for (const Trial& trial : best_) {
-    if (trial.number != 1) seconds += trial.seconds;
+    if (trial.number != 1) add(trial);
   }
-  return std::min(kSlackForOtherSeeds * kOtherSeeds * seconds, kMostForOtherSeeds * budget_);
+  double seconds = kOtherSeeds * of_vectors;
+  for (const auto& [key, of_key] : of_words) seconds += of_key;
+  return std::min(kSlackForOtherSeeds * seconds, kMostForOtherSeeds * budget_);
 }
 
 void Tuning::search() {

@@ -10,6 +10,8 @@ namespace {
 // Longer than the serial work between two runs of a step, and than it takes to wake a thread.
 constexpr std::chrono::nanoseconds kLongestPatience{60'000};
 constexpr std::chrono::nanoseconds kMorePatience{4'000};
+// A thread takes this part, a fourth, of its share of what is left.
+constexpr std::size_t kPartsOfThread = 4;
 
 // Leaves the core's resources to its other thread for a moment.
 inline void relax() {
@@ -86,18 +88,25 @@ void ThreadPool::work(std::size_t thread) {
   }
 }
 
+// Some tasks at a time, fewer the nearer the end (guided self-scheduling: Polychronopoulos, Kuck, IEEE Trans.
+// Computers 1987): cores have to hand over the counter's cache line less often, and those that hold results of
+// neighbouring tasks.
 void ThreadPool::take_tasks(std::size_t thread) {
-  for (;;) {
-    const std::size_t i = next_.fetch_add(1, std::memory_order_relaxed);
-    if (i >= count_) return;
-    try {
-      (*task_)(i, thread);
-    } catch (...) {
-      const std::lock_guard lock(error_mutex_);
-      if (!error_) error_ = std::current_exception();
-      next_.store(count_, std::memory_order_relaxed);
-      return;
+  const std::size_t parts = kPartsOfThread * threads();
+  std::size_t seen = 0;  // tasks that were taken, as far as this thread knows
+  try {
+    for (;;) {
+      const std::size_t most = seen < count_ ? std::max<std::size_t>(1, (count_ - seen) / parts) : 1;
+      const std::size_t begin = next_.fetch_add(most, std::memory_order_relaxed);
+      if (begin >= count_) return;
+      const std::size_t end = std::min(count_, begin + most);
+      for (std::size_t i = begin; i < end; ++i) (*task_)(i, thread);
+      seen = end;
     }
+  } catch (...) {
+    const std::lock_guard lock(error_mutex_);
+    if (!error_) error_ = std::current_exception();
+    next_.store(count_, std::memory_order_relaxed);
   }
 }
 

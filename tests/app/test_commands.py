@@ -159,8 +159,13 @@ class Workplace(unittest.TestCase):
 
     def metrics(self, run):
         lines = []
+        passed = 0
         for line in (self.folder / "runs" / run / "metrics.jsonl").read_text().splitlines():
             epoch = json.loads(line)
+            # Of the epoch's steps; and of all since the beginning, validation included.
+            self.assertGreater(epoch["epoch_seconds"], 0)
+            passed += epoch["epoch_seconds"]
+            self.assertLessEqual(passed, epoch["seconds"] + 1e-6)
             del epoch["seconds"], epoch["epoch_seconds"], epoch["posts_per_second"], epoch["waiting_share"]
             lines.append(epoch)
         return lines
@@ -1111,8 +1116,13 @@ class Pretrained(Workplace):
 
     def test_what_export_writes_is_read(self):
         self.succeed("export", "runs/still", "--output", "exported")
-        self.succeed("train", "still.json", "--set", "encoder.pretrained=exported/words.vec", "--output", "runs/again")
-        self.assertEqual(len(self.words_of("again")), len(self.words_of("still")))
+        log = self.succeed("train", "still.json", "--set", "encoder.pretrained=exported/words.vec", "--output", "runs/again").stderr.decode()
+        still, again = self.words_of("still"), self.words_of("again")
+        self.assertEqual(list(still), list(again))
+        self.assertIn(f"{len(still)} of the {len(still)} words", log)
+        for word, vector in again.items():  # each scaled by a weight of its own
+            lengths = math.hypot(*vector) * math.hypot(*still[word])
+            self.assertAlmostEqual(sum(map(float.__mul__, vector, still[word])), lengths, delta=1e-5 * lengths, msg=word)
 
     def test_resuming_does_not_need_the_file(self):
         self.write_text("gone.vec", self.vectors)

@@ -1,8 +1,16 @@
+#include <bit>
+#include <cmath>
 #include <csignal>
+#include <cstdint>
+#include <cstdlib>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <limits>
+#include <random>
+#include <sstream>
 #include <string>
 #include <unistd.h>
+#include <vector>
 
 #include "app/output.h"
 #include "app/stop_signal.h"
@@ -97,6 +105,48 @@ TEST(StopSignal, IsRememberedAndThenForgotten) {
   }
   const StopSignal again;
   EXPECT_FALSE(again.arrived());
+}
+
+TEST(RowsAsText, AreTheSameFloats) {
+  std::mt19937 random(1);
+  // Of all the bits, of every exponent with many digits, and alone in a row, so that nothing makes up for the
+  // room that the longest take.
+  std::vector<float> values = {0.0F,
+                               -0.0F,
+                               -1234567846985728.0F,
+                               -9999999198822400.0F,
+                               -1.0e16F,
+                               -1.17549435e-38F,
+                               std::numeric_limits<float>::denorm_min(),
+                               std::numeric_limits<float>::max()};
+  for (int i = 0; i < 20'000; ++i) {
+    const auto value = std::bit_cast<float>(static_cast<std::uint32_t>(random()));
+    if (std::isfinite(value)) values.push_back(value);
+  }
+  for (int exponent = -45; exponent < 38; ++exponent) {
+    for (int i = 0; i < 20; ++i)
+      values.push_back(
+          -static_cast<float>(std::pow(10, exponent) * (1 + 1e-9 * static_cast<double>(random()))));
+  }
+  std::string text;
+  for (const float value : values) {
+    const std::vector<float> rows(300, value);
+    rows_as_text(rows, 3, text);
+    std::istringstream lines(text);
+    std::size_t seen = 0;
+    for (std::string line; std::getline(lines, line);) {
+      std::istringstream numbers(line);
+      std::size_t of_line = 0;
+      for (std::string number; std::getline(numbers, number, ' '); ++of_line) {
+        ASSERT_EQ(std::bit_cast<std::uint32_t>(std::strtof(number.c_str(), nullptr)),
+                  std::bit_cast<std::uint32_t>(value))
+            << number;
+      }
+      ASSERT_EQ(of_line, 3U);
+      seen += of_line;
+    }
+    ASSERT_EQ(seen, rows.size()) << value;
+  }
 }
 
 }  // namespace

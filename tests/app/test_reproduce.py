@@ -90,7 +90,7 @@ class Document(unittest.TestCase):
         self.assertNotIn("a 1", document)
         self.assertLess(document.index("a 2"), document.index("b 1"))
         self.assertEqual(reproduce.with_section(document, "Set B", "b 1"), document)
-        with self.assertRaisesRegex(ValueError, "not a pair"):
+        with self.assertRaisesRegex(reproduce.Refused, "not a pair"):
             reproduce.with_section(document.replace("<!-- set-a: end -->", ""), "Set A", "a 3")
 
 
@@ -105,7 +105,7 @@ if command == "train":
     run = pathlib.Path(option("--output"))
     settings = dict(word.split("=") for word in words if "=" in word)
     with open(here / "calls.txt", "a") as calls:
-        calls.write(f"{run.name} {settings['training.threads']} {'--resume' in words}\n")
+        calls.write(f"{run.name} {settings.get('training.threads', 0)} {'--resume' in words}\n")
     run.mkdir(exist_ok=True)
     (run / "config.json").write_text(json.dumps({"training": {"early_stopping": {"metric": "mrr"}}}))
     if (here / "fail").exists() and (here / "fail").read_text() == run.name:
@@ -223,11 +223,10 @@ class Whole(unittest.TestCase):
         self.assertIn("recommending by wsabie-64-1", error)
 
     def test_runs_of_an_older_program(self):
-        """Without epoch_seconds, and without the number of trainings at a time: all seconds, for all curves."""
+        """Without epoch_seconds: all seconds, for all curves."""
         self.reproduce("--dims", 64, "--seeds", "1", "--systems", "wsabie,tagspace")
         metrics = self.folder / "work/wsabie-64-1/metrics.jsonl"
         metrics.write_text(re.sub(r'"epoch_seconds": \d+, ', "", metrics.read_text()))
-        (self.folder / "work/wsabie-64-1/jobs.txt").unlink()
         calls, _ = self.reproduce("--dims", 64, "--seeds", "1", "--systems", "wsabie,tagspace")
         self.assertEqual(calls, [])
         picture = (self.folder / f"out-{reproduce.slug(self.folder.name)}.svg").read_text()
@@ -237,13 +236,46 @@ class Whole(unittest.TestCase):
     def test_jobs_share_the_cores_but_losses_are_alone(self):
         calls, _ = self.reproduce("--dims", 64, "--seeds", "1,2", "--systems", "wsabie", "--losses", "bpr", "--jobs", "2")
         threads = {name: int(number) for name, number, _ in map(str.split, calls)}
-        self.assertEqual(threads["wsabie-64-2"], max(1, os.cpu_count() // 2))
-        self.assertEqual(threads["bpr-64-2"], os.cpu_count())
-        self.assertIn("2 trainings shared the machine", (self.folder / "out.md").read_text())
+        self.assertEqual(threads["wsabie-64-2"], max(1, len(os.sched_getaffinity(0)) // 2))
+        self.assertEqual(threads["bpr-64-2"], 0)  # the config's, which are all
+        text = (self.folder / "out.md").read_text()
+        self.assertIn("2 trainings shared the machine", text)
+        self.assertIn("one training at a time", text)
+        # A loss that was trained beside others is not said to have been alone.
+        self.reproduce("--dims", 64, "--seeds", "1,2", "--systems", "wsabie,hinge", "--jobs", "2")
+        self.reproduce("--dims", 64, "--seeds", "1,2", "--systems", "wsabie", "--losses", "hinge,bpr")
+        text = (self.folder / "out.md").read_text()
+        self.assertIn("2 trainings at a time", text)
+        self.assertNotIn("one training at a time", text)
+
+    def test_runs_of_other_posts_are_not_taken(self):
+        self.reproduce("--dims", 64, "--seeds", "1", "--systems", "wsabie")
+        before = (self.folder / "out.md").read_text()
+        _, error = self.reproduce("--dims", 64, "--seeds", "1", "--systems", "wsabie", "--min-count", 7, status=1)
+        self.assertRegex(error, r"^reproduce: '.*wsabie-64-1' is of other posts or settings \(min_count\): choose another --work")
+        (self.folder / "valid.txt").write_text("b #a\n")  # as long as before
+        calls, error = self.reproduce("--dims", 64, "--seeds", "1", "--systems", "wsabie", "--set-name", "Other", status=1)
+        self.assertIn("(valid)", error)
+        self.assertEqual(calls, [])
+        self.assertEqual((self.folder / "out.md").read_text(), before)
+        calls, _ = self.reproduce("--dims", 64, "--seeds", "1", "--systems", "wsabie", "--work", self.folder / "other")
+        self.assertEqual(len(calls), 1)
+
+    def test_losses_as_systems_have_a_second_task_too(self):
+        self.reproduce("--dims", 64, "--seeds", "1", "--systems", "wsabie,starspace", "--users", self.folder / "users.jsonl")
+        self.assertIn(["StarSpace's", "64", "1.00", "2.00", "3.00", ""], self.rows("### Document recommendation"))
+
+    def test_what_others_wrote_is_not_touched(self):
+        (self.folder / "out.md").write_text("# My notes\n")
+        calls, error = self.reproduce("--dims", 64, "--seeds", "1", "--systems", "wsabie", status=1)
+        self.assertRegex(error, r"^reproduce: '.*out\.md' is there already and not a document of this script")
+        self.assertEqual(calls, [])
+        self.assertEqual((self.folder / "out.md").read_text(), "# My notes\n")
 
     def test_wrong_usage(self):
         for words, message in ((["--systems", "wsabi"], "'wsabi' is none of"), (["--losses", "wsabie"], "'wsabie' is none of warp"),
-                               (["--jobs", "0"], "must be 1 or more"), (["--users", "none.jsonl"], "no file 'none.jsonl'")):
+                               (["--jobs", "0"], "must be 1 or more"), (["--dims", "64,x"], "numbers from 1 on, separated by commas"),
+                               (["--seeds", "1,1"], "each once"), (["--seeds", "0"], "from 1 on"), (["--users", "none.jsonl"], "no file 'none.jsonl'")):
             _, error = self.reproduce(*words, status=2)
             self.assertIn(message, error)
 

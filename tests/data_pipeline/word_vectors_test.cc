@@ -63,12 +63,12 @@ class WordVectorsTest : public ::testing::Test {
  protected:
   Vectors read(const std::string& bytes, std::uint32_t dim = 2) {
     const auto path = folder.file("vectors", bytes);
-    found = read_word_vectors(path, *words, dim);
+    found = read_word_vectors(path, *words, dim, [] {});
     return named(found, *words, dim);
   }
   std::string error(const std::string& bytes, std::uint32_t dim = 2) {
     const auto path = folder.file("vectors", bytes);
-    const std::string message = error_of([&] { (void)read_word_vectors(path, *words, dim); });
+    const std::string message = error_of([&] { (void)read_word_vectors(path, *words, dim, [] {}); });
     EXPECT_TRUE(contains(message, "'" + path.string() + "' ")) << message;
     return message;
   }
@@ -284,7 +284,7 @@ TEST_F(WordVectorsTest, DamagedAnywhere) {
       }
       const auto path = folder.file("damaged", bytes);
       const std::string message = error_of([&] {
-        const WordVectors vectors = read_word_vectors(path, *words, 2);
+        const WordVectors vectors = read_word_vectors(path, *words, 2, [] {});
         EXPECT_FALSE(vectors.tokens.empty());
         for (const float value : vectors.vectors) EXPECT_TRUE(std::isfinite(value));
       });
@@ -292,6 +292,18 @@ TEST_F(WordVectorsTest, DamagedAnywhere) {
     }
     EXPECT_GT(messages, 50U);
   }
+}
+
+TEST_F(WordVectorsTest, ReadingCanBeStopped) {
+  struct Stopped {};
+  std::string bytes;
+  for (int i = 0; i < 200'000; ++i) bytes += "word" + std::to_string(i) + " 0.25 0.5\n";
+  const auto path = folder.file("long", bytes);
+  int polls = 0;
+  const auto third = [&] {
+    if (++polls == 3) throw Stopped{};
+  };
+  EXPECT_THROW((void)read_word_vectors(path, *words, 2, third), Stopped);
 }
 
 }  // namespace
