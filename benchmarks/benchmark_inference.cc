@@ -27,6 +27,7 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <optional>
 #include <random>
 #include <stdexcept>
@@ -251,13 +252,11 @@ void run(std::size_t posts, std::uint32_t hashtags, int rounds, std::uint32_t th
          const std::string& program) {
   const std::filesystem::path folder =
       std::filesystem::temp_directory_path() / ("benchmark-inference-" + std::to_string(::getpid()));
-  struct Removed {
-    std::filesystem::path path;
-    ~Removed() {
-      std::error_code ignored;
-      std::filesystem::remove_all(path, ignored);
-    }
-  } const removed{folder};
+  const auto remove = [](const std::filesystem::path* path) {
+    std::error_code ignored;
+    std::filesystem::remove_all(*path, ignored);
+  };
+  const std::unique_ptr<const std::filesystem::path, decltype(remove)> at_the_end(&folder, remove);
   create_folder(folder);
   const auto large = folder / "large";
   const auto small = folder / "small";

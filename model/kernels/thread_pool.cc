@@ -89,8 +89,8 @@ void ThreadPool::work(std::size_t thread) {
 }
 
 // Some tasks at a time, fewer the nearer the end (guided self-scheduling: Polychronopoulos, Kuck, IEEE Trans.
-// Computers 1987): cores have to hand over the counter's cache line less often, and those that hold results of
-// neighbouring tasks.
+// Computers 1987): cores have to hand over the counter's cache line less often, and those that hold results
+// of neighbouring tasks.
 void ThreadPool::take_tasks(std::size_t thread) {
   const std::size_t parts = kPartsOfThread * threads();
   std::size_t seen = 0;  // tasks that were taken, as far as this thread knows

@@ -68,7 +68,7 @@ class WordVectorsTest : public ::testing::Test {
   }
   std::string error(const std::string& bytes, std::uint32_t dim = 2) {
     const auto path = folder.file("vectors", bytes);
-    const std::string message = error_of([&] { (void)read_word_vectors(path, *words, dim, [] {}); });
+    std::string message = error_of([&] { (void)read_word_vectors(path, *words, dim, [] {}); });
     EXPECT_TRUE(contains(message, "'" + path.string() + "' ")) << message;
     return message;
   }
