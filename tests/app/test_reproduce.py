@@ -105,7 +105,7 @@ if command == "train":
     run = pathlib.Path(option("--output"))
     settings = dict(word.split("=") for word in words if "=" in word)
     with open(here / "calls.txt", "a") as calls:
-        calls.write(f"{run.name} {settings.get('training.threads', 0)} {'--resume' in words}\n")
+        calls.write(f"{run.name} {settings.get('training.threads', 0)} {'--resume' in words} {pathlib.Path(words[0]).name}\n")
     run.mkdir(exist_ok=True)
     (run / "config.json").write_text(json.dumps({"training": {"early_stopping": {"metric": "mrr"}}}))
     if (here / "fail").exists() and (here / "fail").read_text() == run.name:
@@ -178,6 +178,9 @@ class Whole(unittest.TestCase):
         self.assertEqual({call.split()[0] for call in calls},
                          {f"{system}-{dim}-{seed}" for system in ("wsabie", "tagspace") for dim in (64, 128) for seed in (1, 2)}
                          | {f"{loss}-64-{seed}" for loss in ("warp", "bpr") for seed in (1, 2)})
+        configs = {call.split()[0]: call.split()[3] for call in calls}
+        self.assertEqual(configs["tagspace-128-1"], "tagspace-128.json")
+        self.assertEqual(configs["warp-64-2"], "wsabie-64.json")
         rows = self.rows("## Mine")
         # 0.074 and 0.084: their mean, and half of what lies between.
         self.assertIn(["WSABIE", "64", "7.90 ± 0.50", "7.90 ± 0.50", "9.0 ± 0.0", "24.45 / 29.64 / 2619"], rows)
@@ -212,7 +215,7 @@ class Whole(unittest.TestCase):
         self.assertFalse((self.folder / "out.md").exists())
         (self.folder / "fail").unlink()
         calls, _ = self.reproduce("--dims", 64, "--seeds", "1,2", "--systems", "wsabie")
-        self.assertEqual([call.split()[::2] for call in calls], [["wsabie-64-2", "True"]])
+        self.assertEqual([call.split()[:3:2] for call in calls], [["wsabie-64-2", "True"]])
         # Posts of users are another task for the same trainings.
         calls, _ = self.reproduce("--dims", 64, "--seeds", "1,2", "--systems", "wsabie", "--users", self.folder / "users.jsonl")
         self.assertEqual(calls, [])
@@ -235,7 +238,7 @@ class Whole(unittest.TestCase):
 
     def test_jobs_share_the_cores_but_losses_are_alone(self):
         calls, _ = self.reproduce("--dims", 64, "--seeds", "1,2", "--systems", "wsabie", "--losses", "bpr", "--jobs", "2")
-        threads = {name: int(number) for name, number, _ in map(str.split, calls)}
+        threads = {name: int(number) for name, number, _, _ in map(str.split, calls)}
         self.assertEqual(threads["wsabie-64-2"], max(1, len(os.sched_getaffinity(0)) // 2))
         self.assertEqual(threads["bpr-64-2"], 0)  # the config's, which are all
         text = (self.folder / "out.md").read_text()
@@ -260,6 +263,12 @@ class Whole(unittest.TestCase):
         self.assertEqual((self.folder / "out.md").read_text(), before)
         calls, _ = self.reproduce("--dims", 64, "--seeds", "1", "--systems", "wsabie", "--work", self.folder / "other")
         self.assertEqual(len(calls), 1)
+
+    def test_a_dimension_may_have_a_config_of_its_own(self):
+        calls, _ = self.reproduce("--dims", "32,256", "--seeds", "1", "--systems", "tagspace,wsabie")
+        self.assertEqual({call.split()[0]: call.split()[3] for call in calls},
+                         {"tagspace-32-1": "tagspace-64.json", "wsabie-32-1": "wsabie-64.json", "tagspace-256-1": "tagspace-256.json",
+                          "wsabie-256-1": "wsabie-64.json", "wsabie-512-1": "wsabie-64.json"})
 
     def test_losses_as_systems_have_a_second_task_too(self):
         self.reproduce("--dims", 64, "--seeds", "1", "--systems", "wsabie,starspace", "--users", self.folder / "users.jsonl")
