@@ -1,7 +1,6 @@
 #include <bit>
 #include <fmt/format.h>
 #include <memory>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>

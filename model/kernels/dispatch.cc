@@ -68,7 +68,7 @@ void warp(const WarpConfig& config, const WarpBatch& batch, float gradient_scale
   context.pool.run(tasks_of(batch.posts, posts_per_task), [&](std::size_t task, std::size_t thread) {
     const std::size_t begin = task * posts_per_task;
     context.simd->warp_posts(config, batch, gradient_scale, result, begin,
-                             std::min(batch.posts, begin + posts_per_task), begin + posts_per_task, pool,
+                             std::min(batch.posts, begin + posts_per_task), pool,
                              reinterpret_cast<std::uint64_t*>(scratch_of(context, thread, floats_of_bits)));
   });
 }

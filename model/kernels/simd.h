@@ -51,12 +51,10 @@ struct SimdKernels {
   // Draws [begin, end) of the pool; both are multiples of kPoolTask.
   void (*fill_pool)(const WarpConfig&, const WarpBatch&, const SharedPool&, std::uint32_t begin,
                     std::uint32_t end);
-  // Posts [begin, end) of the batch. `next` is the first post of the task that this thread will probably have
-  // next, whose positives are asked for. `pool` for Negatives::shared only; `bits` [kPairsAtOnce,
+  // Posts [begin, end) of the batch. `pool` for Negatives::shared only; `bits` [kPairsAtOnce,
   // words_of_bits(rows)] for Negatives::exact only.
   void (*warp_posts)(const WarpConfig&, const WarpBatch&, float gradient_scale, const WarpResult&,
-                     std::size_t begin, std::size_t end, std::size_t next, const SharedPool& pool,
-                     std::uint64_t* bits);
+                     std::size_t begin, std::size_t end, const SharedPool& pool, std::uint64_t* bits);
 
   // Posts [begin, end).
   void (*bag_posts)(const PackedTokens&, const float* word_vectors, std::size_t dim, float* post_vectors,

@@ -501,13 +501,12 @@ class PostSearch {
 
 template <bool kCosine>
 void search_posts(const WarpConfig& config, const WarpBatch& batch, float gradient_scale,
-                  const WarpResult& result, std::size_t begin, std::size_t end, std::size_t next,
-                  const SharedPool& pool, std::uint64_t* bits) {
+                  const WarpResult& result, std::size_t begin, std::size_t end, const SharedPool& pool,
+                  std::uint64_t* bits) {
   const PostSearch<kCosine> search(config, batch, gradient_scale, result);
-  if (config.negatives != Negatives::exact) {  // which is for tables that caches hold
-    search.prefetch_positives(begin, end);
-    search.prefetch_positives(next, next + (end - begin));
-  }
+  // Those of the task behind it, too, with which the thread probably goes on. `exact` is for tables that
+  // caches hold.
+  if (config.negatives != Negatives::exact) search.prefetch_positives(begin, end + (end - begin));
   switch (config.negatives) {
     case Negatives::sampled:
       return search.sampled(begin, end);
@@ -533,15 +532,15 @@ void fill_pool(const WarpConfig& config, const WarpBatch& batch, const SharedPoo
 }
 
 void warp_posts(const WarpConfig& config, const WarpBatch& batch, float gradient_scale,
-                const WarpResult& result, std::size_t begin, std::size_t end, std::size_t next,
-                const SharedPool& pool, std::uint64_t* bits);
+                const WarpResult& result, std::size_t begin, std::size_t end, const SharedPool& pool,
+                std::uint64_t* bits);
 void warp_posts(const WarpConfig& config, const WarpBatch& batch, float gradient_scale,
-                const WarpResult& result, std::size_t begin, std::size_t end, std::size_t next,
-                const SharedPool& pool, std::uint64_t* bits) {
+                const WarpResult& result, std::size_t begin, std::size_t end, const SharedPool& pool,
+                std::uint64_t* bits) {
   if (config.score == Score::cosine) {
-    search_posts<true>(config, batch, gradient_scale, result, begin, end, next, pool, bits);
+    search_posts<true>(config, batch, gradient_scale, result, begin, end, pool, bits);
   } else {
-    search_posts<false>(config, batch, gradient_scale, result, begin, end, next, pool, bits);
+    search_posts<false>(config, batch, gradient_scale, result, begin, end, pool, bits);
   }
 }
 }  // namespace TAGSPACE_ISA

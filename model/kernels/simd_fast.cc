@@ -183,8 +183,8 @@ extern const ScoringKernels scoring_kernels;          // simd_scoring.cc
 void fill_pool(const WarpConfig& config, const WarpBatch& batch, const SharedPool& pool, std::uint32_t begin,
                std::uint32_t end);
 void warp_posts(const WarpConfig& config, const WarpBatch& batch, float gradient_scale,
-                const WarpResult& result, std::size_t begin, std::size_t end, std::size_t next,
-                const SharedPool& pool, std::uint64_t* bits);
+                const WarpResult& result, std::size_t begin, std::size_t end, const SharedPool& pool,
+                std::uint64_t* bits);
 
 #define TAGSPACE_NAME_OF(isa) #isa
 #define TAGSPACE_NAME(isa) TAGSPACE_NAME_OF(isa)

@@ -44,7 +44,8 @@ inline Vec splat(float x) { return x - Vec{}; }
   const auto begin = reinterpret_cast<std::uintptr_t>(values) & ~(kLine - 1);
   const auto end = reinterpret_cast<std::uintptr_t>(values + count);
   for (std::uintptr_t line = begin; line < end; line += kLine)
-    __builtin_prefetch(reinterpret_cast<const void*>(line));  // NOLINT(performance-no-int-to-ptr)
+    // A line may begin before the array, where no pointer may go. NOLINTNEXTLINE(performance-no-int-to-ptr)
+    __builtin_prefetch(reinterpret_cast<const void*>(line));
 }
 
 }  // namespace
