@@ -22,6 +22,7 @@ using Json = nlohmann::ordered_json;
 constexpr std::size_t kPostsPerTask = 256;
 constexpr std::size_t kCoefficients = 4;
 using Coefficients = std::array<double, kCoefficients>;
+using Features = std::array<float, kCoefficients>;  // of an answer
 
 double logit(double p) { return std::log(p / (1 - p)); }
 // Both without an overflow, whatever x.
@@ -79,19 +80,17 @@ struct Fitted {
 // A logistic regression on some features of answers, by Newton's method.
 class Regression {
  public:
-  // `usual`: what the coefficients are where nothing speaks for others: a weak pull towards it keeps them
-  // finite where answers tell all or nothing. `signs`: 1 and -1 for those that must not be negative and not
-  // be positive, 0 for the others.
-  Regression(const JudgedAnswers& answers, const Coefficients& usual,
+  // `features`: of all answers, [posts, per_post]. `usual`: what the coefficients are where nothing speaks
+  // for others: a weak pull towards it keeps them finite where answers tell all or nothing. `signs`: 1 and -1
+  // for those that must not be negative and not be positive, 0 for the others.
+  Regression(const JudgedAnswers& answers, std::span<const Features> features, const Coefficients& usual,
              const std::array<int, kCoefficients>& signs, kernels::CpuContext& context)
-      : answers_(answers), usual_(usual), signs_(signs), context_(context) {}
+      : answers_(answers), features_(features), usual_(usual), signs_(signs), context_(context) {}
 
-  // `features_of(post, features)` fills in the features of the post's answers, [per_post].
-  template <typename FeaturesOf>
-  [[nodiscard]] Fitted fit(const FeaturesOf& features_of) const {
+  [[nodiscard]] Fitted fit() const {
     std::array<bool, kCoefficients> free{true, true, true, true};
     for (;;) {
-      const Fitted fitted = fit(features_of, free);
+      const Fitted fitted = fit(free);
       // What has the wrong sign is left out.
       bool right = true;
       for (std::size_t i = 0; i < kCoefficients; ++i) {
@@ -104,13 +103,12 @@ class Regression {
   }
 
  private:
-  template <typename FeaturesOf>
-  [[nodiscard]] Fitted fit(const FeaturesOf& features_of, const std::array<bool, kCoefficients>& free) const {
+  [[nodiscard]] Fitted fit(const std::array<bool, kCoefficients>& free) const {
     constexpr int kSteps = 50;
     constexpr double kEnough = 1e-10;  // of the loss
     Fitted now;
     for (std::size_t i = 0; i < kCoefficients; ++i) now.coefficients[i] = free[i] ? usual_[i] : 0;
-    Sums sums = sums_at(features_of, now.coefficients);
+    Sums sums = sums_at(now.coefficients);
     for (int step = 0; step < kSteps; ++step) {
       for (std::size_t i = 0; i < kCoefficients; ++i) {
         if (free[i]) continue;
@@ -126,7 +124,7 @@ class Regression {
       // Halved until it helps, as a whole step may lead too far.
       do {
         for (std::size_t i = 0; i < kCoefficients; ++i) next[i] = now.coefficients[i] - length * direction[i];
-        at_next = sums_at(features_of, next);
+        at_next = sums_at(next);
         length /= 2;
       } while (!(at_next.loss <= before) && length > 1e-6);
       if (!(at_next.loss <= before)) break;
@@ -138,20 +136,23 @@ class Regression {
     return now;
   }
 
-  template <typename FeaturesOf>
-  [[nodiscard]] Sums sums_at(const FeaturesOf& features_of, const Coefficients& at) const {
+  [[nodiscard]] Sums sums_at(const Coefficients& at) const {
     const std::size_t tasks = (answers_.posts() + kPostsPerTask - 1) / kPostsPerTask;
     std::vector<Sums> of_tasks(tasks);
     context_.pool.run(tasks, [&](std::size_t task, std::size_t) {
       const std::size_t end = std::min(answers_.posts(), (task + 1) * kPostsPerTask);
-      std::array<Coefficients, Calibration::kAnswers> features{};
+      // The logarithms of the losses of a rank are one logarithm of a product, of factors of at most 2.
+      static_assert(kPostsPerTask < std::numeric_limits<double>::max_exponent);
+      std::array<double, Calibration::kAnswers> products{};
+      products.fill(1);
       for (std::size_t post = task * kPostsPerTask; post < end; ++post) {
-        features_of(post, features.data());
         for (std::size_t i = 0; i < answers_.per_post; ++i) {
-          const bool used = answers_.used[post * answers_.per_post + i] != 0;
-          add(features[i], used, 1 / static_cast<double>(i + 1), at, of_tasks[task]);
+          const std::size_t answer = post * answers_.per_post + i;
+          add(features_[answer], answers_.used[answer] != 0, weight_of(i), at, of_tasks[task], products[i]);
         }
       }
+      for (std::size_t i = 0; i < answers_.per_post; ++i)
+        of_tasks[task].loss += weight_of(i) * std::log(products[i]);
     });
     // In one order, so that the sums do not depend on the number of threads.
     Sums all;
@@ -165,12 +166,18 @@ class Regression {
     return all;
   }
 
-  static void add(const Coefficients& features, bool used, double weight, const Coefficients& at,
-                  Sums& sums) {
+  static double weight_of(std::size_t rank) { return 1 / static_cast<double>(rank + 1); }
+
+  // Leaves out of the loss the logarithm of a factor that it gives `product`.
+  static void add(const Features& features, bool used, double weight, const Coefficients& at, Sums& sums,
+                  double& product) {
     const double x = std::inner_product(at.begin(), at.end(), features.begin(), 0.0);
-    const double p = logistic(x);
+    // As in logistic() and log_one_plus_exp(), with one exponential for both.
+    const double e = std::exp(-std::abs(x));
+    const double p = (x >= 0 ? 1 : e) / (1 + e);
     const double error = p - (used ? 1 : 0);
-    sums.loss += weight * log_one_plus_exp(used ? -x : x);
+    sums.loss += weight * std::max(used ? -x : x, 0.0);
+    product *= 1 + e;
     for (std::size_t i = 0; i < kCoefficients; ++i) {
       sums.gradient[i] += weight * error * features[i];
       for (std::size_t j = 0; j < kCoefficients; ++j)
@@ -179,6 +186,7 @@ class Regression {
   }
 
   const JudgedAnswers& answers_;
+  std::span<const Features> features_;  // [posts, per_post]
   Coefficients usual_;
   std::array<int, kCoefficients> signs_;
   kernels::CpuContext& context_;
@@ -223,19 +231,25 @@ Calibration Calibration::fit(const JudgedAnswers& answers, kernels::CpuContext& 
   };
   // Scores are measured in it, so that coefficients are of the order of 1 whatever the loss was.
   const double spread = mean_spread(answers);
-  const Regression regression(answers, {logit(share_used(answers)), 0, 0, 0}, {0, 1, 0, -1}, context);
   Calibration calibration;
   std::optional<double> least_loss;
+  std::vector<Features> features(answers.scores.size());
+  std::vector<float> log_ranks(answers.per_post);
+  for (std::size_t i = 0; i < log_ranks.size(); ++i)
+    log_ranks[i] = static_cast<float>(std::log(static_cast<double>(i + 1)));
   for (const double in_spreads : {0.25, 0.5, 1.0, 2.0, 4.0}) {
     const double temperature = in_spreads * spread;
-    const Fitted fitted = regression.fit([&](std::size_t post, Coefficients* features) {
+    for (std::size_t post = 0; post < answers.posts(); ++post) {
       const std::span<const float> scores = scores_of(post);
       const double all = log_sum(scores, temperature);
       for (std::size_t i = 0; i < scores.size(); ++i) {
-        features[i] = {1, (double{scores[i]} - scores[0]) / temperature - all, scores[0] / spread,
-                       std::log(static_cast<double>(i + 1))};
+        features[post * answers.per_post + i] = {
+            1, static_cast<float>((double{scores[i]} - scores[0]) / temperature - all),
+            static_cast<float>(scores[0] / spread), log_ranks[i]};
       }
-    });
+    }
+    const Fitted fitted =
+        Regression(answers, features, {logit(share_used(answers)), 0, 0, 0}, {0, 1, 0, -1}, context).fit();
     if (least_loss && fitted.loss >= *least_loss) continue;
     least_loss = fitted.loss;
     calibration.temperature_ = temperature;
@@ -244,13 +258,14 @@ Calibration Calibration::fit(const JudgedAnswers& answers, kernels::CpuContext& 
     calibration.best_ = fitted.coefficients[2] / spread;
     calibration.log_rank_ = fitted.coefficients[3];
   }
-  const Fitted bent =
-      Regression(answers, {0, 1, 1, 0}, {0, 1, 1, 0}, context)
-          .fit([&](std::size_t post, Coefficients* features) {
-            const std::vector<double> logits = calibration.straight_logits(scores_of(post));
-            for (std::size_t i = 0; i < logits.size(); ++i)
-              features[i] = {1, -log_one_plus_exp(-logits[i]), log_one_plus_exp(logits[i]), 0};
-          });
+  for (std::size_t post = 0; post < answers.posts(); ++post) {
+    const std::vector<double> logits = calibration.straight_logits(scores_of(post));
+    for (std::size_t i = 0; i < logits.size(); ++i) {
+      features[post * answers.per_post + i] = {1, static_cast<float>(-log_one_plus_exp(-logits[i])),
+                                               static_cast<float>(log_one_plus_exp(logits[i])), 0};
+    }
+  }
+  const Fitted bent = Regression(answers, features, {0, 1, 1, 0}, {0, 1, 1, 0}, context).fit();
   calibration.shift_ = bent.coefficients[0];
   calibration.log_p_ = bent.coefficients[1];
   calibration.log_not_p_ = bent.coefficients[2];

@@ -81,7 +81,7 @@ class Validation {
     const auto table = embedding_->model->hashtag_vectors();
     const std::size_t dim = embedding_->model->dim();
     batch_.clear();
-    for (std::size_t i = 0; i < count; ++i) data_.valid->append_to(batch_, first + i);
+    data_.valid->append_to(batch_, first, first + count);
     vectors_.resize(count * dim);
     embedding_->encode(batch_, vectors_.data());
     kernels::products({vectors_.data(), count, dim}, {table.data(), data_.hashtags.size(), dim}, nullptr,

@@ -380,9 +380,8 @@ std::optional<RankingMetrics> Training::validate() {
   RankingMetrics sum;
   PackedBatch batch;
   const std::uint64_t posts = data_.valid->posts();
-  for (std::uint64_t post = 0; post < posts; ++post) {
-    data_.valid->append_to(batch, post);
-    if (batch.posts() < kPostsAtOnce && post + 1 < posts) continue;
+  for (std::uint64_t first = 0; first < posts; first += kPostsAtOnce) {
+    data_.valid->append_to(batch, first, std::min<std::uint64_t>(posts, first + kPostsAtOnce));
     if (stop_asked_()) return std::nullopt;
     vectors.resize(batch.posts() * dim);
     if (features_) features_->expand(batch);

@@ -1,5 +1,6 @@
 #include "app/word2vec_training.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <fmt/format.h>
@@ -32,9 +33,8 @@ RankingMetrics validate(const Word2Vec& model, const ModelConfig& config, const 
   RankingMetrics sum;
   PackedBatch batch;
   std::vector<float> vectors;
-  for (std::uint64_t post = 0; post < valid.posts(); ++post) {
-    valid.append_to(batch, post);
-    if (batch.posts() < kPostsAtOnce && post + 1 < valid.posts()) continue;
+  for (std::uint64_t first = 0; first < valid.posts(); first += kPostsAtOnce) {
+    valid.append_to(batch, first, std::min<std::uint64_t>(valid.posts(), first + kPostsAtOnce));
     vectors.resize(batch.posts() * config.dim);
     encoder.encode(weights, batch, true, vectors.data(), context);
     normalize_rows(vectors, config.dim);
@@ -73,7 +73,8 @@ std::optional<std::string> train_word2vec(const Experiment& experiment, const Pr
   const std::uint32_t patience = experiment.training.patience;
   while (epoch < epochs && (patience == 0 || epoch < best_epoch + patience)) {
     const double before = seconds();
-    const double loss = model.train_epoch(epoch, rate_after(epoch), rate_after(epoch + 1), stop_asked);
+    const double loss =
+        model.train_epoch(epoch, rate_after(epoch), rate_after(epoch + 1), stop_asked, context);
     if (loss < 0) return std::nullopt;
     const double epoch_seconds = seconds() - before;
     const RankingMetrics valid = validate(model, config, *data.valid, context);

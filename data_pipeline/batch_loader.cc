@@ -185,15 +185,22 @@ struct BatchLoader::Implementation {
 
   // Posts [begin, end) of `from`.
   static void append_posts(PackedBatch& batch, const PackedBatch& from, std::size_t begin, std::size_t end) {
-    const auto append = [&](std::vector<std::uint32_t>& to, std::vector<std::uint32_t>& to_offsets,
-                            const std::vector<std::uint32_t>& values,
-                            const std::vector<std::uint32_t>& offsets) {
-      const auto moved = static_cast<std::uint32_t>(to.size()) - offsets[begin];  // modulo 2^32
-      to.insert(to.end(), values.begin() + offsets[begin], values.begin() + offsets[end]);
-      for (std::size_t post = begin; post < end; ++post) to_offsets.push_back(offsets[post + 1] + moved);
-    };
-    append(batch.tokens, batch.token_offsets, from.tokens, from.token_offsets);
-    append(batch.hashtags, batch.hashtag_offsets, from.hashtags, from.hashtag_offsets);
+    append_ids<std::uint32_t>(from.tokens, from.token_offsets, begin, end, batch.tokens, batch.token_offsets);
+    append_ids<std::uint32_t>(from.hashtags, from.hashtag_offsets, begin, end, batch.hashtags,
+                              batch.hashtag_offsets);
+  }
+
+  // The ids of posts in another order.
+  static void reorder(std::span<const std::uint32_t> order, const std::vector<std::uint32_t>& ids,
+                      const std::vector<std::uint32_t>& offsets, std::vector<std::uint32_t>& to,
+                      std::vector<std::uint32_t>& to_offsets) {
+    to.resize(ids.size());
+    to_offsets.resize(offsets.size());
+    auto out = to.begin();
+    for (std::size_t i = 0; i < order.size(); ++i) {
+      out = std::copy(ids.begin() + offsets[order[i]], ids.begin() + offsets[order[i] + 1], out);
+      to_offsets[i + 1] = static_cast<std::uint32_t>(out - to.begin());
+    }
   }
 
   // The window, and the next one is read meanwhile: a window takes far longer than the batches made ahead
@@ -229,7 +236,7 @@ struct BatchLoader::Implementation {
     for (std::uint64_t place = first; place < last; ++place) {
       const std::uint64_t begin = block_order[place] * kBlockPosts;
       const std::uint64_t end = std::min(begin + kBlockPosts, corpus.posts());
-      for (std::uint64_t post = begin; post < end; ++post) corpus.append_to(in_order, post);
+      corpus.append_to(in_order, begin, end);
       if ((place + 1) % kBlocksHeld == 0) release_pages();
     }
     release_pages();
@@ -238,8 +245,8 @@ struct BatchLoader::Implementation {
     std::iota(order.begin(), order.end(), 0U);
     Random(options.seed, epoch, number + 1).shuffle(std::span(order));
     Window shuffled;
-    reserve(shuffled, in_order.posts());
-    for (const std::uint32_t post : order) append_posts(shuffled, in_order, post, post + 1);
+    reorder(order, in_order.tokens, in_order.token_offsets, shuffled.tokens, shuffled.token_offsets);
+    reorder(order, in_order.hashtags, in_order.hashtag_offsets, shuffled.hashtags, shuffled.hashtag_offsets);
     return shuffled;
   }
 

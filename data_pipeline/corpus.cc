@@ -209,12 +209,9 @@ std::span<const std::uint32_t> Corpus::hashtags(std::uint64_t post) const {
   return hashtags_.subspan(hashtag_offsets_[post], hashtag_offsets_[post + 1] - hashtag_offsets_[post]);
 }
 
-void Corpus::append_to(PackedBatch& batch, std::uint64_t post) const {
-  const auto post_tokens = tokens(post);
-  const auto post_hashtags = hashtags(post);
-  batch.tokens.insert(batch.tokens.end(), post_tokens.begin(), post_tokens.end());
-  batch.hashtags.insert(batch.hashtags.end(), post_hashtags.begin(), post_hashtags.end());
-  batch.end_post();
+void Corpus::append_to(PackedBatch& batch, std::uint64_t begin, std::uint64_t end) const {
+  append_ids(tokens_, token_offsets_, begin, end, batch.tokens, batch.token_offsets);
+  append_ids(hashtags_, hashtag_offsets_, begin, end, batch.hashtags, batch.hashtag_offsets);
 }
 
 }  // namespace tagspace

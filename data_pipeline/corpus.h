@@ -67,7 +67,8 @@ class Corpus {
   [[nodiscard]] std::span<const std::uint32_t> hashtags(std::uint64_t post) const;  // ascending
   // Of the posts alone: equal for equal posts, whatever file they came from.
   [[nodiscard]] std::uint64_t checksum() const { return checksum_; }
-  void append_to(PackedBatch& batch, std::uint64_t post) const;
+  // Posts [begin, end).
+  void append_to(PackedBatch& batch, std::uint64_t begin, std::uint64_t end) const;
   // Gives the pages read so far back to the system.
   void release_pages() const { file_.release_pages(); }
 

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace tagspace {
@@ -31,5 +32,17 @@ struct PackedBatch {
     hashtag_offsets.push_back(static_cast<std::uint32_t>(hashtags.size()));
   }
 };
+
+// Appends the ids of posts [begin, end), where post i has ids[offsets[i] .. offsets[i + 1]), to ids and
+// offsets of the same kind.
+template <typename Offset>
+void append_ids(std::span<const std::uint32_t> ids, std::span<const Offset> offsets, std::size_t begin,
+                std::size_t end, std::vector<std::uint32_t>& to, std::vector<std::uint32_t>& to_offsets) {
+  const auto of_posts = ids.subspan(offsets[begin], offsets[end] - offsets[begin]);
+  const auto moved = static_cast<std::uint32_t>(to.size() - offsets[begin]);  // modulo 2^32
+  to.insert(to.end(), of_posts.begin(), of_posts.end());
+  for (std::size_t post = begin; post < end; ++post)
+    to_offsets.push_back(static_cast<std::uint32_t>(offsets[post + 1]) + moved);
+}
 
 }  // namespace tagspace

@@ -1,7 +1,6 @@
 #include "model/word2vec.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <numeric>
 #include <utility>
@@ -19,22 +18,6 @@ constexpr double kPower = 0.75;
 // From 0 to below 1.
 double share(Random& random) { return static_cast<double>(random.next() >> 11U) * 0x1p-53; }
 
-// Sums that vector code can keep apart.
-float product(const float* a, const float* b, std::size_t count) {
-  constexpr std::size_t kSums = 8;
-  std::array<float, kSums> sums{};
-  std::size_t i = 0;
-  for (; i + kSums <= count; i += kSums) {
-    for (std::size_t k = 0; k < kSums; ++k) sums[k] += a[i + k] * b[i + k];
-  }
-  float sum = std::accumulate(sums.begin(), sums.end(), 0.0F);
-  for (; i < count; ++i) sum += a[i] * b[i];
-  return sum;
-}
-
-// log(1 + e^-x), without overflow.
-double log_of_one_and_exp(float x) { return std::max(0.0F, -x) + std::log1p(std::exp(-std::abs(x))); }
-
 }  // namespace
 
 Word2Vec::Word2Vec(TrainingPosts posts, std::uint32_t words, std::uint32_t hashtags, const Options& options)
@@ -43,23 +26,51 @@ Word2Vec::Word2Vec(TrainingPosts posts, std::uint32_t words, std::uint32_t hasht
       options_(options),
       inputs_((words_ + hashtags) * dim()),
       outputs_((words_ + hashtags) * dim()),
-      ends_(words_ + hashtags),
-      change_(dim()) {
+      columns_(words_ + hashtags) {
   Random random(options_.seed, kFirstVectors, 0);
   // Uniform numbers of that standard deviation.
   const double limit = std::sqrt(3.0) * options_.initial_scale;
   for (float& value : inputs_) value = static_cast<float>(limit * (2 * share(random) - 1));
-  for (std::uint64_t post = 0; post < posts_.count; ++post) {
-    for (const std::uint32_t word : posts_.tokens(post)) ++ends_[word];
-    for (const std::uint32_t hashtag : posts_.hashtags(post)) ++ends_[words_ + hashtag];
-  }
-  for (double& count : ends_) count = std::pow(count, kPower);
-  std::partial_sum(ends_.begin(), ends_.end(), ends_.begin());
+  make_columns();
 }
 
-std::uint32_t Word2Vec::token_at(double position) const {
-  const auto at = std::upper_bound(ends_.begin(), ends_.end(), position * ends_.back());
-  return static_cast<std::uint32_t>(std::min(at, ends_.end() - 1) - ends_.begin());
+// As Vose, "A linear algorithm for generating random numbers with a given distribution", IEEE Trans. Software
+// Engineering 1991: a column that is not full is filled up by a token that has more than a column.
+void Word2Vec::make_columns() {
+  std::vector<double> shares(columns_.size());
+  for (std::uint64_t post = 0; post < posts_.count; ++post) {
+    for (const std::uint32_t word : posts_.tokens(post)) ++shares[word];
+    for (const std::uint32_t hashtag : posts_.hashtags(post)) ++shares[words_ + hashtag];
+  }
+  for (double& count : shares) count = std::pow(count, kPower);
+  const double sum = std::accumulate(shares.begin(), shares.end(), 0.0);
+  if (sum == 0) return;  // nothing is drawn without posts
+  std::vector<std::uint32_t> less;
+  std::vector<std::uint32_t> more;
+  for (std::uint32_t token = 0; token < shares.size(); ++token) {
+    shares[token] *= static_cast<double>(shares.size()) / sum;
+    (shares[token] < 1 ? less : more).push_back(token);
+  }
+  const auto whole = [&](std::uint32_t token) { columns_[token] = {~std::uint32_t{0}, token}; };
+  while (!less.empty() && !more.empty()) {
+    const std::uint32_t token = less.back();
+    const std::uint32_t other = more.back();
+    less.pop_back();
+    columns_[token] = {static_cast<std::uint32_t>(shares[token] * 0x1p32), other};
+    shares[other] -= 1 - shares[token];
+    if (shares[other] >= 1) continue;
+    more.pop_back();
+    less.push_back(other);
+  }
+  // What roundings have left.
+  std::for_each(less.begin(), less.end(), whole);
+  std::for_each(more.begin(), more.end(), whole);
+}
+
+std::uint32_t Word2Vec::draw_token(Random& random) const {
+  const std::uint64_t number = random.next();
+  const auto column = static_cast<std::uint32_t>(((number >> 32U) * columns_.size()) >> 32U);
+  return static_cast<std::uint32_t>(number) < columns_[column].own ? column : columns_[column].other;
 }
 
 void Word2Vec::mix(std::uint64_t post, Random& random, std::vector<std::uint32_t>& tokens) const {
@@ -71,52 +82,52 @@ void Word2Vec::mix(std::uint64_t post, Random& random, std::vector<std::uint32_t
   }
 }
 
-double Word2Vec::step(std::uint32_t neighbor, std::span<const std::uint32_t> targets, float rate) {
-  float* const input = inputs_.data() + neighbor * dim();
-  std::fill(change_.begin(), change_.end(), 0.0F);
-  double loss = 0;
-  for (std::size_t i = 0; i < targets.size(); ++i) {
-    if (i > 0 && targets[i] == targets[0]) continue;
-    float* const output = outputs_.data() + targets[i] * dim();
-    const float sign = i == 0 ? 1.0F : -1.0F;
-    const float score = sign * product(input, output, dim());
-    loss += log_of_one_and_exp(score);
-    const float factor = rate * sign / (1 + std::exp(score));
-    for (std::size_t d = 0; d < dim(); ++d) {
-      change_[d] += factor * output[d];
-      output[d] += factor * input[d];
+void Word2Vec::append_steps(std::uint64_t epoch, std::uint64_t post, kernels::SkipgramSteps& steps) const {
+  Random random(options_.seed, epoch, kPosts + post);
+  std::vector<std::uint32_t> tokens;
+  mix(post, random, tokens);
+  for (std::size_t centre = 0; centre < tokens.size(); ++centre) {
+    const std::size_t reach = 1 + random.below(options_.window);
+    const std::size_t end = std::min(tokens.size(), centre + reach + 1);
+    for (std::size_t i = centre - std::min(centre, reach); i < end; ++i) {
+      if (i == centre) continue;
+      steps.neighbors.push_back(tokens[i]);
+      steps.rows.push_back(tokens[centre]);
+      for (std::uint32_t n = 0; n < options_.negatives; ++n) steps.rows.push_back(draw_token(random));
     }
   }
-  for (std::size_t d = 0; d < dim(); ++d) input[d] += change_[d];
-  return loss;
 }
 
 double Word2Vec::train_epoch(std::uint64_t epoch, float first_rate, float last_rate,
-                             const std::function<bool()>& stop_asked) {
+                             const std::function<bool()>& stop_asked, kernels::CpuContext& context) {
   std::vector<std::uint64_t> order(posts_.count);
   std::iota(order.begin(), order.end(), std::uint64_t{0});
   Random(options_.seed, epoch, kOrder).shuffle(std::span(order));
-  std::vector<std::uint32_t> tokens;
-  std::vector<std::uint32_t> targets(1 + options_.negatives);
+  const kernels::SkipgramTables tables{inputs_.data(), outputs_.data(), dim()};
+  kernels::SkipgramSteps now{1 + std::size_t{options_.negatives}, {}, {}};
+  kernels::SkipgramSteps next = now;
+  const auto draw = [&](std::size_t begin) {
+    next.neighbors.clear();
+    next.rows.clear();
+    for (std::size_t place = begin; place < std::min(order.size(), begin + kPostsAtOnce); ++place)
+      append_steps(epoch, order[place], next);
+  };
   double loss = 0;
   std::uint64_t steps = 0;
-  for (std::size_t place = 0; place < order.size(); ++place) {
+  draw(0);
+  for (std::size_t begin = 0; begin < order.size(); begin += kPostsAtOnce) {
     if (stop_asked()) return -1;
-    const auto done = static_cast<float>(place) / static_cast<float>(order.size());
+    const auto done = static_cast<float>(begin) / static_cast<float>(order.size());
     const float rate = first_rate + (last_rate - first_rate) * done;
-    Random random(options_.seed, epoch, kPosts + order[place]);
-    mix(order[place], random, tokens);
-    for (std::size_t centre = 0; centre < tokens.size(); ++centre) {
-      const std::size_t reach = 1 + random.below(options_.window);
-      const std::size_t end = std::min(tokens.size(), centre + reach + 1);
-      targets[0] = tokens[centre];
-      for (std::size_t i = centre - std::min(centre, reach); i < end; ++i) {
-        if (i == centre) continue;
-        for (std::size_t n = 1; n < targets.size(); ++n) targets[n] = token_at(share(random));
-        loss += step(tokens[i], targets, rate);
-        ++steps;
+    std::swap(now, next);
+    steps += now.neighbors.size();
+    context.pool.run(2, [&](std::size_t task, std::size_t) {
+      if (task == 0) {
+        loss += kernels::take_skipgram_steps(now, tables, rate, context);
+      } else {
+        draw(begin + kPostsAtOnce);
       }
-    }
+    });
   }
   return loss / static_cast<double>(std::max<std::uint64_t>(1, steps));
 }

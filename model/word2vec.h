@@ -6,14 +6,11 @@
 // every epoch, and comes to be a neighbour of all of them.
 //
 // Every token has an input vector, which is the result, and an output vector. In turn each token of a post is
-// the centre, of as many tokens before and after it as a number drawn from 1 to `window` says. For each of
-// these neighbours, with input vector x, the loss is
-//
-//   -log sigmoid(x . y[centre]) - sum over `negatives` draws n, n != centre, of log sigmoid(-x . y[n])
-//
-// where tokens are drawn as often as their count in the posts to the power 0.75. Plain gradient descent, one
-// neighbour after the other on one thread: each step sees what all before it have changed, so that threads
-// would have to race. Free of LibTorch.
+// the centre, of as many tokens before and after it as a number drawn from 1 to `window` says; each of these
+// neighbours is a step of kernels/skipgram.h, with negatives drawn as often as their count in the posts to
+// the power 0.75. Plain gradient descent, one neighbour after the other on one thread: each step sees what
+// all before it have changed, so that threads would have to race. Another thread draws the next posts' steps
+// meanwhile. Free of LibTorch.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +19,8 @@
 #include <vector>
 
 #include "base/random.h"
+#include "model/kernels/cpu_context.h"
+#include "model/kernels/skipgram.h"
 #include "model/lexical/training_posts.h"
 
 namespace tagspace {
@@ -39,10 +38,11 @@ class Word2Vec {
   // `posts` must outlive it. Tokens are below `words`, hashtags below `hashtags`.
   Word2Vec(TrainingPosts posts, std::uint32_t words, std::uint32_t hashtags, const Options& options);
 
-  // One pass over the posts, whose learning rate goes from one value to the other in equal steps, a post
-  // each. The mean loss of a neighbour, or a negative number if `stop_asked`.
+  // One pass over the posts, whose learning rate goes from one value to the other in equal steps, one for
+  // each kPostsAtOnce posts. The mean loss of a neighbour, or a negative number if `stop_asked`.
+  static constexpr std::size_t kPostsAtOnce = 64;
   double train_epoch(std::uint64_t epoch, float first_rate, float last_rate,
-                     const std::function<bool()>& stop_asked);
+                     const std::function<bool()>& stop_asked, kernels::CpuContext& context);
 
   // Input vectors, [words, dim] and [hashtags, dim].
   [[nodiscard]] std::span<const float> word_vectors() const {
@@ -54,22 +54,27 @@ class Word2Vec {
 
   // A post's tokens with its hashtags put among them, as numbers above the words'.
   void mix(std::uint64_t post, Random& random, std::vector<std::uint32_t>& tokens) const;
-  // The token whose share of all counts ^ 0.75, end to end by number, `position` from 0 to below 1 falls
-  // into.
-  [[nodiscard]] std::uint32_t token_at(double position) const;
-  // A step for one neighbour: `targets` are the centre and then its negatives. Returns the loss.
-  double step(std::uint32_t neighbor, std::span<const std::uint32_t> targets, float rate);
+  // A token, with the probability of its share of all counts ^ 0.75.
+  std::uint32_t draw_token(Random& random) const;
+  // Appends the steps of a post in an epoch.
+  void append_steps(std::uint64_t epoch, std::uint64_t post, kernels::SkipgramSteps& steps) const;
 
  private:
+  // Walker's alias method: all columns are drawn alike, and give their own token with a probability in parts
+  // of 2^32, or else another.
+  struct Column {
+    std::uint32_t own;
+    std::uint32_t other;
+  };
+  void make_columns();
   [[nodiscard]] std::size_t dim() const { return options_.dim; }
 
   TrainingPosts posts_;
   std::size_t words_;
   Options options_;
-  std::vector<float> inputs_;   // [words + hashtags, dim]
-  std::vector<float> outputs_;  // the same
-  std::vector<double> ends_;    // of the tokens' shares
-  std::vector<float> change_;   // of an input vector
+  std::vector<float> inputs_;    // [words + hashtags, dim]
+  std::vector<float> outputs_;   // the same
+  std::vector<Column> columns_;  // [words + hashtags]
 };
 
 }  // namespace tagspace

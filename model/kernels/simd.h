@@ -10,6 +10,7 @@
 
 #include "model/kernels/encoder.h"
 #include "model/kernels/row_update.h"
+#include "model/kernels/skipgram.h"
 #include "model/kernels/warp.h"
 
 namespace tagspace::kernels {
@@ -42,6 +43,18 @@ struct SharedPool {
   float* inverses;      // [pool], one over the vectors' lengths; with the cosine
 };
 
+// SkipgramSteps without its containers.
+struct SkipgramStepsView {
+  std::size_t count;
+  std::size_t targets;
+  const std::uint32_t* neighbors;
+  const std::uint32_t* rows;
+};
+// `scratch` has room for skipgram_scratch(targets) floats. Returns the sum of the losses.
+using SkipgramKernel = double (*)(const SkipgramStepsView&, const SkipgramTables&, float rate,
+                                  float* scratch);
+constexpr std::size_t skipgram_scratch(std::size_t targets) { return (targets + 15) / 16 * 16; }
+
 struct SimdKernels {
   const char* name;  // of the instruction set
   bool (*supported)();
@@ -73,6 +86,8 @@ struct SimdKernels {
   // Elements [begin, end).
   void (*update_elements)(const Optimizer&, const float* gradient, float* values, float* sums,
                           std::size_t begin, std::size_t end);
+
+  SkipgramKernel skipgram;
 };
 
 }  // namespace tagspace::kernels

@@ -137,7 +137,8 @@ void update_row_groups(const Optimizer& optimizer, const RowGroupsView& groups,
     bool any = false;
     for (std::size_t i0 = 0; i0 < dim; i0 += kChunk) {
       const std::size_t count = dim - i0 < kChunk ? dim - i0 : kChunk;
-      float gradient[kChunk] = {};
+      float gradient[kChunk];
+      for (std::size_t i = 0; i < kChunk; i += kLanes) store(gradient + i, Vec{});
       for (std::uint32_t at = groups.offsets[group]; at < groups.offsets[group + 1]; ++at) {
         const std::uint32_t c = groups.order[at];
         const float coefficient = contributions.coefficient == nullptr ? 1 : contributions.coefficient[c];
@@ -179,6 +180,7 @@ bool supported() {
 namespace TAGSPACE_ISA {
 extern const ConvolutionKernels convolution_kernels;  // simd_convolution.cc
 extern const ScoringKernels scoring_kernels;          // simd_scoring.cc
+extern const SkipgramKernel skipgram_kernel;          // simd_skipgram.cc
 // simd_exact.cc
 void fill_pool(const WarpConfig& config, const WarpBatch& batch, const SharedPool& pool, std::uint32_t begin,
                std::uint32_t end);
@@ -200,7 +202,8 @@ const SimdKernels simd_kernels = {TAGSPACE_NAME(TAGSPACE_ISA),
                                   drop_values,
                                   features_backward,
                                   update_row_groups,
-                                  update_elements};
+                                  update_elements,
+                                  skipgram_kernel};
 }  // namespace TAGSPACE_ISA
 
 }  // namespace tagspace::kernels

@@ -23,7 +23,10 @@ struct Tile {
 
 template <std::size_t Rows>
 inline Tile<Rows> multiply(const float* panel, const float* rows, std::size_t dim) {
-  Tile<Rows> tile = {};
+  Tile<Rows> tile;  // cleared as PartialSums of simd_dot.h
+  for (auto& of_row : tile.scores) {
+    for (Vec& score : of_row) score = Vec{};
+  }
   for (std::size_t d = 0; d < dim; ++d) {
     Vec q[kVecs];
     for (std::size_t j = 0; j < kVecs; ++j) q[j] = load(panel + d * kPanel + j * kLanes);
@@ -113,7 +116,8 @@ void count(const float* panel, const float* rows, std::size_t first_row, std::si
       VecMask best_row = load_mask(counts.best_row + j * kLanes);
       for (std::size_t r = 0; r < Rows; ++r) {
         const Vec score = tile.scores[r][j];
-        // The first number takes the place of what is none.
+        // The first number takes the place of what is none, and differs from itself.
+        // NOLINTNEXTLINE(misc-redundant-expression)
         const VecMask better = (score > best) | ((best != best) & (score == score));
         best = better ? score : best;
         best_row = better ? static_cast<std::int32_t>(first_row + first + r) - VecMask{} : best_row;
@@ -124,30 +128,14 @@ void count(const float* panel, const float* rows, std::size_t first_row, std::si
   });
 }
 
-// With y = 2|x| = n ln 2 + r, |r| <= ln 2 / 2, and e = exp(y) - 1 = 2^n (exp(r) - 1) + (2^n - 1):
-// tanh |x| = e / (e + 2). For small x, n is 0, and nothing cancels.
+// With e = exp(2|x|) - 1: tanh |x| = e / (e + 2). For small x the power is 1, and nothing cancels.
 inline Vec tanh_of(Vec x) {
   const auto bits = reinterpret_cast<VecMask>(x);
   const VecMask sign = bits & (static_cast<std::int32_t>(0x80000000U) - VecMask{});
   const Vec size = reinterpret_cast<Vec>(bits ^ sign);
   const Vec far = splat(10);  // from here on tanh is 1
-  const Vec y = 2 * (size > far ? far : size);
-  // Adding 1.5 * 2^23 rounds to a whole number, which then is in the lowest bits.
-  const Vec shift = splat(12582912.0F);
-  const Vec shifted = y * splat(1.44269504F) + shift;  // 1 / ln 2
-  const Vec n = shifted - shift;
-  const Vec power =
-      reinterpret_cast<Vec>((reinterpret_cast<VecMask>(shifted) << 23) + (0x3F800000 - VecMask{}));
-  // ln 2 in two parts, the first of so few digits that n times it is exact.
-  const Vec r = (y - n * splat(0.693359375F)) + n * splat(2.12194440e-4F);
-  // (exp(r) - 1 - r) / r^2: Taylor's series, whose next term is below 2^-27.
-  Vec p = splat(1.0F / 5040);
-  p = p * r + splat(1.0F / 720);
-  p = p * r + splat(1.0F / 120);
-  p = p * r + splat(1.0F / 24);
-  p = p * r + splat(1.0F / 6);
-  p = p * r + splat(0.5F);
-  const Vec e = power * (p * r * r + r) + (power - 1);
+  const Exponential exp = exponential(2 * (size > far ? far : size));
+  const Vec e = exp.power * exp.rest + (exp.power - 1);
   return reinterpret_cast<Vec>(reinterpret_cast<VecMask>(e / (e + 2)) | sign);
 }
 

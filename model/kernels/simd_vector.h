@@ -34,6 +34,30 @@ inline Vec load(const float* p) {
 inline void store(float* p, Vec v) { __builtin_memcpy(p, &v, sizeof v); }
 inline Vec splat(float x) { return x - Vec{}; }
 
+// exp(y) = power (1 + rest) for |y| below 87: with y = n ln 2 + r, |r| <= ln 2 / 2, power is 2^n and rest is
+// exp(r) - 1.
+struct Exponential {
+  Vec power;
+  Vec rest;
+};
+inline Exponential exponential(Vec y) {
+  // Adding 1.5 * 2^23 rounds to a whole number, which then is in the lowest bits.
+  const Vec shift = splat(12582912.0F);
+  const Vec shifted = y * splat(1.44269504F) + shift;  // 1 / ln 2
+  const Vec n = shifted - shift;
+  // ln 2 in two parts, the first of so few digits that n times it is exact.
+  const Vec r = (y - n * splat(0.693359375F)) + n * splat(2.12194440e-4F);
+  // (exp(r) - 1 - r) / r^2: Taylor's series, whose next term is below 2^-27.
+  Vec p = splat(1.0F / 5040);
+  p = p * r + splat(1.0F / 720);
+  p = p * r + splat(1.0F / 120);
+  p = p * r + splat(1.0F / 24);
+  p = p * r + splat(1.0F / 6);
+  p = p * r + splat(0.5F);
+  return {reinterpret_cast<Vec>((reinterpret_cast<VecMask>(shifted) << 23) + (0x3F800000 - VecMask{})),
+          p * r * r + r};
+}
+
 // Asks memory for all cache lines that `count` floats lie in. Rows whose size 16 does not divide begin
 // anywhere in a line, and reach into one more.
 //

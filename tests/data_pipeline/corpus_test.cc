@@ -112,13 +112,14 @@ TEST_F(CorpusTest, HoldsWhatWasWritten) {
   EXPECT_EQ(ids(corpus.hashtags(1)), Ids{2});
   EXPECT_EQ(ids(corpus.hashtags(2)), Ids{});
   PackedBatch batch;
-  corpus.append_to(batch, 2);
+  corpus.append_to(batch, 2, 3);
   corpus.release_pages();
-  corpus.append_to(batch, 0);
+  corpus.append_to(batch, 0, 2);
+  corpus.append_to(batch, 1, 1);
   EXPECT_EQ(batch.tokens, (Ids{9, 1, 2, 3}));
-  EXPECT_EQ(batch.token_offsets, (Ids{0, 1, 4}));
-  EXPECT_EQ(batch.hashtags, (Ids{0, 4}));
-  EXPECT_EQ(batch.hashtag_offsets, (Ids{0, 0, 2}));
+  EXPECT_EQ(batch.token_offsets, (Ids{0, 1, 4, 4}));
+  EXPECT_EQ(batch.hashtags, (Ids{0, 4, 2}));
+  EXPECT_EQ(batch.hashtag_offsets, (Ids{0, 0, 2, 3}));
   EXPECT_EQ(folder_.list(), std::vector<std::string>{"a.corpus"});
 }
 

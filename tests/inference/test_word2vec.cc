@@ -30,118 +30,92 @@ PostsInMemory posts_about_topics(std::size_t count, std::uint64_t seed) {
   return posts;
 }
 
-// Tables of doubles, and the loss as the header has it.
-struct Plain {
-  std::size_t dim;
-  std::vector<double> inputs;
-  std::vector<double> outputs;
-
-  [[nodiscard]] double loss(std::uint32_t neighbor, std::span<const std::uint32_t> targets) const {
-    double loss = 0;
-    for (std::size_t i = 0; i < targets.size(); ++i) {
-      if (i > 0 && targets[i] == targets[0]) continue;
-      double score = 0;
-      for (std::size_t d = 0; d < dim; ++d)
-        score += inputs[neighbor * dim + d] * outputs[targets[i] * dim + d];
-      loss -= std::log(1 / (1 + std::exp(i == 0 ? -score : score)));
-    }
-    return loss;
-  }
-  // Down the loss' gradient, found by differences; a target that is drawn twice moves before it is met again.
-  // Returns the loss.
-  double step(std::uint32_t neighbor, std::span<const std::uint32_t> targets, double rate) {
-    const auto slope = [&](double& value, std::span<const std::uint32_t> of) {
-      constexpr double kDifference = 1e-5;
-      const double before = value;
-      value = before + kDifference;
-      const double above = loss(neighbor, of);
-      value = before - kDifference;
-      const double below = loss(neighbor, of);
-      value = before;
-      return (above - below) / (2 * kDifference);
-    };
-    std::vector<double> change(dim);
-    double sum = 0;
-    for (std::size_t i = 0; i < targets.size(); ++i) {
-      if (i > 0 && targets[i] == targets[0]) continue;
-      // This target's part of the loss alone: with the centre, or without.
-      const Tokens with = {targets[0], targets[i]};
-      const std::span<const std::uint32_t> part = i == 0 ? targets.first(1) : std::span(with);
-      const std::span<const std::uint32_t> centre = targets.first(1);
-      std::vector<double> of_output(dim);
-      sum += loss(neighbor, part) - (i == 0 ? 0 : loss(neighbor, centre));
-      for (std::size_t d = 0; d < dim; ++d) {
-        double& input = inputs[neighbor * dim + d];
-        change[d] -= rate * (slope(input, part) - (i == 0 ? 0 : slope(input, centre)));
-        of_output[d] = slope(outputs[targets[i] * dim + d], part);
-      }
-      for (std::size_t d = 0; d < dim; ++d) outputs[targets[i] * dim + d] -= rate * of_output[d];
-    }
-    for (std::size_t d = 0; d < dim; ++d) inputs[neighbor * dim + d] += change[d];
-    return sum;
-  }
-};
-
 std::vector<float> all_vectors(const Word2Vec& model) {
   std::vector<float> all(model.word_vectors().begin(), model.word_vectors().end());
   all.insert(all.end(), model.hashtag_vectors().begin(), model.hashtag_vectors().end());
   return all;
 }
 
-TEST(Word2Vec, AStepGoesDownTheGradient) {
-  const PostsInMemory posts = posts_about_topics(30, 1);
-  for (const std::uint32_t dim : {3U, 8U, 19U}) {
-    Word2Vec model(posts.posts(), kWords, kTopics, {1, dim, 2, 4, 0.5F});
-    const std::vector<float> first = all_vectors(model);
-    Plain plain{dim, {first.begin(), first.end()}, std::vector<double>(first.size())};
-    std::mt19937_64 random(2);
-    for (int i = 0; i < 150; ++i) {
-      Tokens targets(5);
-      for (auto& target : targets) target = static_cast<std::uint32_t>(random() % (kWords + kTopics));
-      if (i % 3 == 0) targets[2] = targets[0];  // no negative of itself
-      if (i % 4 == 0) targets[4] = targets[1];
-      const auto neighbor = static_cast<std::uint32_t>(random() % (kWords + kTopics));
-      EXPECT_NEAR(model.step(neighbor, targets, 0.3F), plain.step(neighbor, targets, 0.3), 1e-4);
+// Neighbours in reach, of every token in turn, and negatives of their own.
+TEST(Word2Vec, APostsStepsAreItsNeighbors) {
+  const PostsInMemory posts{{{0, 1, 2, 3, 4, 5, 6}}, {{0}}};
+  const Word2Vec model(posts.posts(), 7, 1, {3, 4, 3, 2, 0.1F});
+  std::set<std::size_t> reaches;
+  for (std::uint64_t epoch = 0; epoch < 20; ++epoch) {
+    kernels::SkipgramSteps steps{3, {9}, {9, 9, 9}};
+    model.append_steps(epoch, 0, steps);
+    Random random(3, epoch, 1);
+    Tokens tokens;
+    model.mix(0, random, tokens);
+    const auto place_of = [&](std::uint32_t token) {
+      return std::find(tokens.begin(), tokens.end(), token) - tokens.begin();
+    };
+    EXPECT_EQ(steps.rows.size(), 3 * steps.neighbors.size());
+    std::vector<std::vector<std::ptrdiff_t>> of_centre(tokens.size());
+    for (std::size_t step = 1; step < steps.neighbors.size(); ++step) {
+      const auto centre = place_of(steps.rows[3 * step]);
+      of_centre[static_cast<std::size_t>(centre)].push_back(place_of(steps.neighbors[step]) - centre);
+      for (std::size_t n = 1; n < 3; ++n) EXPECT_LT(steps.rows[3 * step + n], 8U);
     }
-    const std::vector<float> last = all_vectors(model);
-    for (std::size_t i = 0; i < last.size(); ++i) EXPECT_NEAR(last[i], plain.inputs[i], 1e-4);
-    EXPECT_NE(last, first);
+    // From the farthest before to the farthest after, but for what the post does not have.
+    for (std::size_t centre = 0; centre < tokens.size(); ++centre) {
+      const auto& places = of_centre[centre];
+      ASSERT_FALSE(places.empty());
+      const auto reach = std::max(-places.front(), places.back());
+      reaches.insert(static_cast<std::size_t>(reach));
+      std::vector<std::ptrdiff_t> expected;
+      for (std::ptrdiff_t place = -reach; place <= reach; ++place) {
+        const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(centre) + place;
+        if (place != 0 && at >= 0 && at < std::ssize(tokens)) expected.push_back(place);
+      }
+      EXPECT_EQ(places, expected);
+    }
   }
+  EXPECT_EQ(reaches, (std::set<std::size_t>{1, 2, 3}));
 }
 
-// What an epoch is made of: posts in an order, neighbours in reach, a falling rate.
+// What an epoch is made of: posts in an order, some at a time, and a falling rate; the same with any number
+// of threads.
 TEST(Word2Vec, AnEpochIsItsSteps) {
-  const PostsInMemory posts = posts_about_topics(40, 3);
+  const std::size_t count = 2 * Word2Vec::kPostsAtOnce + 20;
+  const PostsInMemory posts = posts_about_topics(count, 3);
   const Word2Vec::Options options{9, 6, 3, 2, 0.3F};
   Word2Vec model(posts.posts(), kWords, kTopics, options);
-  Word2Vec plain(posts.posts(), kWords, kTopics, options);
-  const double loss = model.train_epoch(4, 0.4F, 0.2F, kNeverStop);
-  std::vector<std::uint64_t> order(posts.tokens.size());
-  std::iota(order.begin(), order.end(), std::uint64_t{0});
-  Random(9, 4, 0).shuffle(std::span(order));
+  kernels::CpuContext one(1);
+  // The second epoch shows the output vectors that the first has left.
+  model.train_epoch(3, 0.4F, 0.4F, kNeverStop, one);
+  const double loss = model.train_epoch(4, 0.4F, 0.2F, kNeverStop, one);
+
+  std::vector<float> inputs = all_vectors(Word2Vec(posts.posts(), kWords, kTopics, options));
+  std::vector<float> outputs(inputs.size());
+  const kernels::SkipgramTables tables{inputs.data(), outputs.data(), 6};
   double sum = 0;
-  double steps = 0;
-  for (std::size_t place = 0; place < order.size(); ++place) {
-    const double rate = 0.4 - 0.2 * static_cast<double>(place) / static_cast<double>(order.size());
-    Random random(9, 4, 1 + order[place]);
-    Tokens tokens;
-    plain.mix(order[place], random, tokens);
-    for (int centre = 0; centre < static_cast<int>(tokens.size()); ++centre) {
-      const int reach = 1 + static_cast<int>(random.below(3));
-      for (int other = centre - reach; other <= centre + reach; ++other) {
-        if (other < 0 || other == centre || other >= static_cast<int>(tokens.size())) continue;
-        Tokens targets = {tokens[static_cast<std::size_t>(centre)]};
-        for (int n = 0; n < 2; ++n)
-          targets.push_back(plain.token_at(static_cast<double>(random.next() >> 11U) / std::pow(2.0, 53)));
-        sum += plain.step(tokens[static_cast<std::size_t>(other)], targets, static_cast<float>(rate));
-        ++steps;
+  double steps_taken = 0;
+  for (const std::uint64_t epoch : {3U, 4U}) {
+    std::vector<std::uint64_t> order(count);
+    std::iota(order.begin(), order.end(), std::uint64_t{0});
+    Random(9, epoch, 0).shuffle(std::span(order));
+    sum = steps_taken = 0;
+    for (std::size_t begin = 0; begin < count; begin += Word2Vec::kPostsAtOnce) {
+      const double rate =
+          epoch == 3 ? 0.4 : 0.4 - 0.2 * static_cast<double>(begin) / static_cast<double>(count);
+      for (std::size_t place = begin; place < std::min(count, begin + Word2Vec::kPostsAtOnce); ++place) {
+        kernels::SkipgramSteps steps{3, {}, {}};
+        model.append_steps(epoch, order[place], steps);
+        sum += kernels::take_skipgram_steps_reference(steps, tables, static_cast<float>(rate));
+        steps_taken += static_cast<double>(steps.neighbors.size());
       }
     }
   }
-  EXPECT_NEAR(loss, sum / steps, 1e-5);
-  const auto expected = all_vectors(plain);
+  EXPECT_NEAR(loss, sum / steps_taken, 1e-5);
   const auto actual = all_vectors(model);
-  for (std::size_t i = 0; i < actual.size(); ++i) EXPECT_NEAR(actual[i], expected[i], 1e-5);
+  for (std::size_t i = 0; i < actual.size(); ++i) EXPECT_NEAR(actual[i], inputs[i], 1e-4);
+
+  Word2Vec with_three(posts.posts(), kWords, kTopics, options);
+  kernels::CpuContext three(3);
+  with_three.train_epoch(3, 0.4F, 0.4F, kNeverStop, three);
+  EXPECT_EQ(with_three.train_epoch(4, 0.4F, 0.2F, kNeverStop, three), loss);
+  EXPECT_EQ(all_vectors(with_three), actual);
 }
 
 TEST(Word2Vec, HashtagsStandAnywhereAmongTheWords) {
@@ -167,19 +141,26 @@ TEST(Word2Vec, TokensAreDrawnByTheirCounts) {
   // Counts 16, 1, 0, and 1 of the hashtag: 16 ^ 0.75 = 8.
   const PostsInMemory posts{{Tokens(16, 0), {1}}, {{}, {0}}};
   const Word2Vec model(posts.posts(), 3, 1, {});
+  constexpr int kDraws = 100'000;
   std::vector<int> drawn(4);
-  for (int i = 0; i < 1000; ++i) ++drawn[model.token_at(i / 1000.0)];
-  EXPECT_EQ(drawn, (std::vector<int>{800, 100, 0, 100}));
+  Random random(1, 2, 3);
+  for (int i = 0; i < kDraws; ++i) ++drawn[model.draw_token(random)];
+  const double shares[] = {0.8, 0.1, 0, 0.1};
+  for (std::size_t token = 0; token < 4; ++token) {
+    const double deviation = std::sqrt(kDraws * shares[token] * (1 - shares[token]));
+    EXPECT_NEAR(drawn[token], kDraws * shares[token], 4 * deviation) << token;
+  }
 }
 
 TEST(Word2Vec, LearnsWhatBelongsTogetherAndTheSeedDecides) {
   const PostsInMemory posts = posts_about_topics(400, 5);
+  kernels::CpuContext context(2);
   const auto trained = [&](std::uint64_t seed) {
     Word2Vec model(posts.posts(), kWords, kTopics, {seed, 16, 5, 5, 0.01F});
     double first = 0;
     double last = 0;
     for (std::uint64_t epoch = 0; epoch < 15; ++epoch) {
-      last = model.train_epoch(epoch, 0.1F, 0.1F, kNeverStop);
+      last = model.train_epoch(epoch, 0.1F, 0.1F, kNeverStop, context);
       if (epoch == 0) first = last;
     }
     EXPECT_LT(last, 0.8 * first);
@@ -209,7 +190,9 @@ TEST(Word2Vec, LearnsWhatBelongsTogetherAndTheSeedDecides) {
   EXPECT_EQ(all_vectors(trained(1)), all_vectors(model));
   EXPECT_NE(all_vectors(trained(2)), all_vectors(model));
   Word2Vec stopped(posts.posts(), kWords, kTopics, {});
-  EXPECT_LT(stopped.train_epoch(0, 0.1F, 0.1F, [] { return true; }), 0);
+  EXPECT_LT(stopped.train_epoch(
+                0, 0.1F, 0.1F, [] { return true; }, context),
+            0);
 }
 
 }  // namespace
