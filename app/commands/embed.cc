@@ -1,6 +1,7 @@
 #include <bit>
 #include <fmt/format.h>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,7 +16,7 @@ namespace tagspace {
 namespace {
 
 // The more posts share the product of a word with the filters, the less it costs each.
-constexpr std::size_t kEmbeddedAtOnce = 4096;
+constexpr std::size_t kEmbeddedAtOnce = 8192;
 
 struct Arguments {
   RunOptions run;
@@ -44,28 +45,31 @@ int embed(const Arguments& arguments) {
   PostBatcher batcher(reader, *trained.tokenizer, trained.hashtags, trained.threads);
   Output output;
   PackedBatch batch;
-  std::vector<float> vectors;  // [posts, dim]
+  // [posts, dim] of each batch. NumPy's header comes first and says how many there are, so for it all are
+  // kept.
+  std::vector<std::vector<float>> vectors(1);
   const bool text = arguments.format == "text";
   std::size_t posts = 0;
   std::vector<std::string> lines(trained.threads);
   while (batcher.next(kEmbeddedAtOnce, batch)) {
-    // NumPy's header comes first and says how many there are, so all are kept.
-    const std::size_t begin = text ? 0 : posts * dim;
     posts += batch.posts();
-    vectors.resize(begin + batch.posts() * dim);
-    trained.encode(batch, vectors.data() + begin);
+    if (!text) vectors.emplace_back();
+    std::vector<float>& of_batch = vectors.back();
+    of_batch.resize(batch.posts() * dim);
+    trained.encode(batch, of_batch.data());
     if (!text) continue;
     run_threads(trained.threads, [&](std::uint32_t thread) {
       const std::size_t first = batch.posts() * thread / trained.threads * dim;
       const std::size_t last = batch.posts() * (thread + 1) / trained.threads * dim;
-      rows_as_text({vectors.data() + first, last - first}, dim, lines[thread]);
+      rows_as_text(std::span(of_batch).subspan(first, last - first), dim, lines[thread]);
     });
     for (const std::string& part : lines) output.write(part);
     output.flush();
   }
   if (!text) {
     output.write(npy_header(posts, dim));
-    output.write({reinterpret_cast<const char*>(vectors.data()), vectors.size() * sizeof(float)});
+    for (const std::vector<float>& of_batch : vectors)
+      output.write({reinterpret_cast<const char*>(of_batch.data()), of_batch.size() * sizeof(float)});
     output.flush();
   }
   return kSuccess;

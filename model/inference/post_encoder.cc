@@ -8,7 +8,10 @@
 namespace tagspace {
 namespace {
 
-constexpr std::size_t kPostsPerPiece = 4096;
+// The more posts share the product of a word with the filters, the less it costs each; but a block's products
+// must fit into the processor's last cache, and the features of all posts into memory.
+constexpr std::size_t kPostsPerPiece = 8192;
+constexpr std::size_t kPostsPerProduct = 1024;
 
 }  // namespace
 
@@ -43,9 +46,13 @@ void PostEncoder::encode_piece(const EncoderWeights& weights, const kernels::Pac
   kernels::conv_max_forward(shape_, {tokens.posts, tokens.offsets, distinct_.places.data()},
                             distinct_.vectors.data(), distinct_.groups.rows.size(), weights.convolution,
                             weights.bias, features_.data(), nullptr, context);
-  kernels::tanh_of_tanh(features_.data(), features_.size(), context);
-  kernels::products({features_.data(), tokens.posts, filters}, {weights.linear, dim_, filters},
-                    weights.linear_bias, post_vectors, context);
+  for (std::size_t first = 0; first < tokens.posts; first += kPostsPerProduct) {
+    const std::size_t count = std::min(kPostsPerProduct, tokens.posts - first);
+    float* const features = features_.data() + first * filters;
+    kernels::tanh_of_tanh(features, count * filters, context);
+    kernels::products({features, count, filters}, {weights.linear, dim_, filters}, weights.linear_bias,
+                      post_vectors + first * dim_, context);
+  }
 }
 
 void normalize_rows(std::span<float> vectors, std::size_t dim) {

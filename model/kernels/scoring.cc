@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <memory>
 #include <vector>
 
 #include "model/kernels/cpu_context.h"
@@ -37,12 +38,11 @@ Range part_of(std::size_t count, std::size_t part, std::size_t all) {
 // Queries in panels, and the tasks that panels and rows are divided into.
 class Panels {
  public:
-  Panels(const VectorArray& queries, const VectorArray& rows, const CpuContext& context)
-      : dim_(rows.dim), queries_(queries.count), packed_(panels() * kPanel * dim_) {
-    for (std::size_t query = 0; query < queries.count; ++query) {
-      float* to = packed_.data() + query / kPanel * kPanel * dim_ + query % kPanel;
-      for (std::size_t i = 0; i < dim_; ++i) to[i * kPanel] = queries.data[query * dim_ + i];
-    }
+  Panels(const VectorArray& queries, const VectorArray& rows, CpuContext& context)
+      : dim_(rows.dim),
+        queries_(queries.count),
+        packed_(std::make_unique_for_overwrite<float[]>(panels() * kPanel * dim_)) {
+    context.pool.run(panels(), [&](std::size_t i, std::size_t) { pack(queries, i); });
     const std::size_t threads = context.pool.threads();
     groups_ = std::max(parts(panels(), kPanelsPerTask), std::min(threads, panels()));
     if (groups_ > 0 && groups_ < threads) {
@@ -51,7 +51,7 @@ class Panels {
   }
 
   [[nodiscard]] std::size_t panels() const { return parts(queries_, kPanel); }
-  [[nodiscard]] const float* panel(std::size_t i) const { return packed_.data() + i * kPanel * dim_; }
+  [[nodiscard]] const float* panel(std::size_t i) const { return packed_.get() + i * kPanel * dim_; }
   [[nodiscard]] std::size_t lanes(std::size_t panel) const {
     return std::min(kPanel, queries_ - panel * kPanel);
   }
@@ -76,9 +76,23 @@ class Panels {
   }
 
  private:
+  // Some values of all queries after the other, so that what they are written to stays in the first cache.
+  void pack(const VectorArray& queries, std::size_t panel) {
+    constexpr std::size_t kValues = 16;
+    float* const to = packed_.get() + panel * kPanel * dim_;
+    if (lanes(panel) < kPanel) std::fill_n(to, kPanel * dim_, 0.0F);
+    const float* const from = queries.data + panel * kPanel * dim_;
+    for (std::size_t first = 0; first < dim_; first += kValues) {
+      const std::size_t last = std::min(dim_, first + kValues);
+      for (std::size_t lane = 0; lane < lanes(panel); ++lane) {
+        for (std::size_t i = first; i < last; ++i) to[i * kPanel + lane] = from[lane * dim_ + i];
+      }
+    }
+  }
+
   std::size_t dim_;
   std::size_t queries_;
-  std::vector<float> packed_;  // [panels, dim, kPanel]; zeros where there is no query
+  std::unique_ptr<float[]> packed_;  // [panels, dim, kPanel]; zeros where there is no query
   std::size_t groups_ = 0;
   std::size_t chunks_ = 1;
 };

@@ -16,6 +16,11 @@ constexpr std::size_t kWordTile = 3;
 #endif
 static_assert(kBlock == kFilterBlock && kBlock == kSlice);
 
+constexpr std::size_t kRowsOfPointer = 3;
+
+// The compiler knows nothing of the value any more.
+inline void hide(std::size_t& value) { asm("" : "+r"(value)); }
+
 // `Words` rows of words times one column of the window: sums stay in registers over all of dim, for which the
 // loops over them have to be unrolled.
 template <std::size_t Words>
@@ -27,14 +32,21 @@ inline void multiply_tile(const float* words, std::size_t dim, const float* weig
 #pragma GCC unroll 4
     for (std::size_t j = 0; j < kVecs; ++j) sums[r][j] = Vec{};
   }
+  // Three rows from each of a few pointers: so the addresses of all fit into the registers. The compiler
+  // would take a pointer for each row, could it see that the indices belong together.
+  std::size_t at[kRowsOfPointer] = {0, dim, 2 * dim};
   for (std::size_t d = 0; d < dim; ++d) {
+    hide(at[1]);
+    hide(at[2]);
     Vec w[kVecs];
     for (std::size_t j = 0; j < kVecs; ++j) w[j] = load(weight + d * kBlock + j * kLanes);
 #pragma GCC unroll 16
     for (std::size_t r = 0; r < Words; ++r) {
-      const Vec x = splat(words[r * dim + d]);
+      const float* const rows = words + r / kRowsOfPointer * kRowsOfPointer * dim;
+      const Vec x = splat(rows[at[r % kRowsOfPointer]]);
       for (std::size_t j = 0; j < kVecs; ++j) sums[r][j] += x * w[j];
     }
+    for (std::size_t& index : at) ++index;
   }
 #pragma GCC unroll 16
   for (std::size_t r = 0; r < Words; ++r) {
@@ -74,48 +86,107 @@ inline void store_columns(const T (&block)[kVecs], std::size_t count, void* targ
   }
 }
 
+// The largest of the sums of a post's windows, and with kPlaces the first window that has it.
+template <bool kPlaces>
+struct Maxima {
+  Vec best[kVecs];
+  VecMask place[kVecs];
+
+  void take(const Vec (&sum)[kVecs], std::uint32_t window) {
+    // The first sum is taken whatever it is, so that one that is not a number is kept.
+    const VecMask first = (window == 0 ? -1 : 0) - VecMask{};
+    const VecMask here = static_cast<std::int32_t>(window) - VecMask{};
+    for (std::size_t j = 0; j < kVecs; ++j) {
+      const VecMask better = (sum[j] > best[j]) | first;
+      best[j] = better ? sum[j] : best[j];
+      if constexpr (kPlaces) place[j] = better ? here : place[j];
+    }
+  }
+};
+
+// A block's products with the distinct words, [word_count + 1, window, kBlock], and where the batch's words
+// end.
+struct BlockProducts {
+  const float* products;
+  std::size_t word_count;
+  const std::uint32_t* end;
+
+  [[nodiscard]] const float* of(std::uint32_t word, std::size_t stride) const {
+    return products + (word == kNoWord ? word_count : word) * stride;
+  }
+  // Asks for those of a word some way behind, be it of this post or of the next.
+  [[gnu::always_inline]] void ask_ahead(const std::uint32_t* word, std::size_t stride) const {
+    constexpr std::ptrdiff_t kAhead = 6;
+    if (end - word > kAhead && word[kAhead] != kNoWord) prefetch(products + word[kAhead] * stride, stride);
+  }
+};
+
+// The windows one after the other.
+template <bool kPlaces>
+inline void take_windows(std::uint32_t window, const std::uint32_t* words, std::uint32_t length,
+                         const BlockProducts& block, Maxima<kPlaces>& maxima) {
+  const std::uint32_t left = (window - 1) / 2;
+  for (std::uint32_t t = 0; t < length; ++t) {
+    block.ask_ahead(words + t, window * kBlock);
+    Vec sum[kVecs] = {};
+    for (std::uint32_t k = 0; k < window; ++k) {
+      const std::uint32_t at = t + k - left;  // below zero it wraps, and is beyond the length too
+      if (at >= length) continue;
+      const float* product = block.of(words[at], window * kBlock) + k * kBlock;
+      for (std::size_t j = 0; j < kVecs; ++j) sum[j] += load(product + j * kLanes);
+    }
+    maxima.take(sum, t);
+  }
+}
+
+// The same for a window that is known when compiling, word by word: a word's products are for as many
+// windows, whose sums stay in registers until the last of their words has come. The additions are the same.
+template <std::uint32_t Window, bool kPlaces>
+inline void take_windows(const std::uint32_t* words, std::uint32_t length, const BlockProducts& block,
+                         Maxima<kPlaces>& maxima) {
+  constexpr std::uint32_t kRight = Window - 1 - (Window - 1) / 2;  // words behind a window's middle
+  Vec open[Window][kVecs];
+#pragma GCC unroll 8
+  for (auto& sum : open) {
+    for (Vec& v : sum) v = Vec{};
+  }
+  for (std::uint32_t t = 0; t < length + kRight; ++t) {
+    if (t < length) {
+      block.ask_ahead(words + t, Window * kBlock);
+      const float* const product = block.of(words[t], Window * kBlock);
+#pragma GCC unroll 8
+      for (std::uint32_t k = 0; k < Window; ++k) {
+        for (std::size_t j = 0; j < kVecs; ++j) open[k][j] += load(product + k * kBlock + j * kLanes);
+      }
+    }
+    if (t >= kRight) maxima.take(open[Window - 1], t - kRight);
+#pragma GCC unroll 8
+    for (std::uint32_t k = Window - 1; k > 0; --k) {
+      for (std::size_t j = 0; j < kVecs; ++j) open[k][j] = open[k - 1][j];
+    }
+    for (Vec& v : open[0]) v = Vec{};
+  }
+}
+
 // `Window` is the window where it is known when compiling, 0 where it is not. Without kPlaces only the maxima
 // are taken.
 template <std::uint32_t Window, bool kPlaces>
 void filter_maxima_of(const ConvShape& shape, const PackedTokens& tokens, std::size_t word_count,
                       const float* products, const float* bias, std::size_t count, float* maximum,
                       std::uint32_t* place) {
-  const std::uint32_t window = Window == 0 ? shape.window : Window;
-  const std::uint32_t left = (window - 1) / 2;
-  const std::size_t stride = window * kBlock;
-  constexpr std::uint32_t kAhead = 6;  // tokens whose products are on their way to the first cache
+  const BlockProducts block{products, word_count, tokens.words + tokens.offsets[tokens.posts]};
   for (std::size_t post = 0; post < tokens.posts; ++post) {
     const std::uint32_t* words = tokens.words + tokens.offsets[post];
     const std::uint32_t length = tokens.offsets[post + 1] - tokens.offsets[post];
-    Vec best[kVecs];
-    VecMask best_place[kVecs];
-    for (std::size_t j = 0; j < kVecs; ++j) {
-      best[j] = Vec{};
-      best_place[j] = VecMask{};
+    Maxima<kPlaces> maxima = {};
+    if constexpr (Window == 0) {
+      take_windows(shape.window, words, length, block, maxima);
+    } else {
+      take_windows<Window>(words, length, block, maxima);
     }
-    for (std::uint32_t t = 0; t < length; ++t) {
-      if (t + kAhead < length && words[t + kAhead] != kNoWord)
-        prefetch(products + words[t + kAhead] * stride, stride);
-      Vec sum[kVecs] = {};
-      for (std::uint32_t k = 0; k < window; ++k) {
-        const std::uint32_t at = t + k - left;  // below zero it wraps, and is beyond the length too
-        if (at >= length) continue;
-        const std::size_t word = words[at] == kNoWord ? word_count : words[at];
-        const float* product = products + word * stride + k * kBlock;
-        for (std::size_t j = 0; j < kVecs; ++j) sum[j] += load(product + j * kLanes);
-      }
-      // The first sum is taken whatever it is, so that one that is not a number is kept.
-      const VecMask first = (t == 0 ? -1 : 0) - VecMask{};
-      const VecMask here = static_cast<std::int32_t>(t) - VecMask{};
-      for (std::size_t j = 0; j < kVecs; ++j) {
-        const VecMask better = (sum[j] > best[j]) | first;
-        best[j] = better ? sum[j] : best[j];
-        if constexpr (kPlaces) best_place[j] = better ? here : best_place[j];
-      }
-    }
-    for (std::size_t j = 0; j < kVecs; ++j) best[j] += load(bias + j * kLanes);
-    store_columns(best, count, maximum + post * shape.filters);
-    if constexpr (kPlaces) store_columns(best_place, count, place + post * shape.filters);
+    for (std::size_t j = 0; j < kVecs; ++j) maxima.best[j] += load(bias + j * kLanes);
+    store_columns(maxima.best, count, maximum + post * shape.filters);
+    if constexpr (kPlaces) store_columns(maxima.place, count, place + post * shape.filters);
   }
 }
 
