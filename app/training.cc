@@ -31,14 +31,6 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// Tells whether a resumed training sees the posts that it began with.
-std::string fingerprint(const PreparedData& data) {
-  const std::uint64_t checksums[] = {data.train->checksum(), data.valid->checksum()};
-  Checksum checksum;
-  checksum.update(std::as_bytes(std::span(checksums)));
-  return checksum.hex();
-}
-
 // The first `epochs` lines: later ones are of an epoch whose checkpoint was not written any more.
 std::string first_lines(const std::string& text, std::uint32_t epochs) {
   std::size_t end = 0;
@@ -222,6 +214,31 @@ Training::Training(const Experiment& experiment, const PreparedData& data,
   state_.on_gpu = experiment.model.device.cuda;
 }
 
+std::string fingerprint(const PreparedData& data) {
+  const std::uint64_t checksums[] = {data.train->checksum(), data.valid->checksum()};
+  Checksum checksum;
+  checksum.update(std::as_bytes(std::span(checksums)));
+  return checksum.hex();
+}
+
+TrainingState state_to_resume(const std::string& text, const RunFolder& run, const Experiment& experiment,
+                              const PreparedData& data) {
+  TrainingState state = TrainingState::from_json(text, run.last().string());
+  if (state.data != fingerprint(data)) {
+    throw Error("cannot resume: the posts of '" + experiment.data.train.string() + "' and '" +
+                experiment.data.valid.string() + "' are not those that the run was trained on");
+  }
+  return state;
+}
+
+std::string metrics_to_resume(const RunFolder& run, std::uint32_t epochs) {
+  if (!path_exists(run.metrics())) return {};
+  const std::string found = read_file(run.metrics());
+  std::string lines = first_lines(found, epochs);
+  if (lines != found) write_file(run.metrics(), lines);
+  return lines;
+}
+
 void Training::resume() {
   run_.remove_partial_files();
   if (!path_exists(run_.last())) {
@@ -231,13 +248,9 @@ void Training::resume() {
     reporter_.line("the run has no checkpoint yet: training starts from the beginning");
     return;
   }
-  TrainingState state = TrainingState::from_json(model_.load(run_.last(), true), run_.last().string());
+  TrainingState state = state_to_resume(model_.load(run_.last(), true), run_, experiment_, data_);
   if (state.phase >= phases_.size()) {
     throw Error("'" + run_.last().string() + "' holds a state that this experiment cannot have come to");
-  }
-  if (state.data != state_.data) {
-    throw Error("cannot resume: the posts of '" + experiment_.data.train.string() + "' and '" +
-                experiment_.data.valid.string() + "' are not those that the run was trained on");
   }
   const bool on_gpu = experiment_.model.device.cuda;
   if (state.on_gpu.value_or(on_gpu) != on_gpu) {
@@ -250,12 +263,7 @@ void Training::resume() {
   }
   state.on_gpu = on_gpu;
   state_ = std::move(state);
-  if (path_exists(run_.metrics())) {
-    // Written back at once: there may be no epoch left that would.
-    const std::string found = read_file(run_.metrics());
-    metrics_ = first_lines(found, state_.epochs);
-    if (metrics_ != found) write_file(run_.metrics(), metrics_);
-  }
+  metrics_ = metrics_to_resume(run_, state_.epochs);
   reporter_.line(
       fmt::format("resumed after {} epochs and {} steps", state_.epochs, format_count(state_.step)));
 }

@@ -51,6 +51,15 @@ struct TrainingState {
   [[nodiscard]] static TrainingState from_json(const std::string& text, const std::string& file);
 };
 
+// What TrainingState::data is.
+[[nodiscard]] std::string fingerprint(const PreparedData& data);
+// The state in the run's last.safetensors, whose text is given. Error if it belongs to other posts.
+[[nodiscard]] TrainingState state_to_resume(const std::string& text, const RunFolder& run,
+                                            const Experiment& experiment, const PreparedData& data);
+// The lines of the run's metrics.jsonl for so many epochs; what a training that was killed has written behind
+// them is taken out of the file at once, as there may be no epoch left that would write it anew.
+[[nodiscard]] std::string metrics_to_resume(const RunFolder& run, std::uint32_t epochs);
+
 // How the batches of a training are made.
 [[nodiscard]] BatchLoader::Options loader_options(const Experiment& experiment, std::uint32_t threads,
                                                   const std::optional<PostFeatures>& features);

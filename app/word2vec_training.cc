@@ -48,7 +48,7 @@ RankingMetrics validate(const Word2Vec& model, const ModelConfig& config, const 
 }  // namespace
 
 std::optional<std::string> train_word2vec(const Experiment& experiment, const PreparedData& data,
-                                          const RunFolder& run, Reporter& reporter,
+                                          const RunFolder& run, bool resume, Reporter& reporter,
                                           const std::function<bool()>& stop_asked) {
   const std::uint32_t threads = resolve_threads(experiment.training.threads);
   const ModelConfig config = model_config(experiment, *data.tokenizer, std::nullopt, data.hashtags, threads);
@@ -64,47 +64,68 @@ std::optional<std::string> train_word2vec(const Experiment& experiment, const Pr
     const float left = static_cast<float>(epochs - done) / static_cast<float>(epochs);
     return config.learning_rate * (experiment.schedule == Schedule::linear ? left : 1);
   };
-  std::optional<double> best;
-  std::uint32_t best_epoch = 0;
-  std::uint32_t epoch = 0;
+  const std::vector<std::uint64_t> shape = {std::uint64_t{config.vocab_size} + config.hashtags, config.dim};
+  TrainingState state;
+  state.data = fingerprint(data);
   std::string lines;
-  const auto start = Clock::now();
-  const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
+  if (resume) {
+    run.remove_partial_files();
+    if (path_exists(run.last())) {
+      const CheckpointFile last(run.last());
+      state = state_to_resume(last.text(), run, experiment, data);
+      model.restore(last.get("inputs", shape), last.get("outputs", shape));
+      reporter.line(fmt::format("resumed after {} epochs", state.epochs));
+    } else {
+      reporter.line("the run has no checkpoint yet: training starts from the beginning");
+    }
+    lines = metrics_to_resume(run, state.epochs);
+  }
   const std::uint32_t patience = experiment.training.patience;
-  while (epoch < epochs && (patience == 0 || epoch < best_epoch + patience)) {
-    const double before = seconds();
-    const double loss =
-        model.train_epoch(epoch, rate_after(epoch), rate_after(epoch + 1), stop_asked, context);
+  while (state.epochs < epochs && (patience == 0 || state.stale_epochs < patience)) {
+    const auto start = Clock::now();
+    const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
+    const double loss = model.train_epoch(state.epochs, rate_after(state.epochs),
+                                          rate_after(state.epochs + 1), stop_asked, context);
     if (loss < 0) return std::nullopt;
-    const double epoch_seconds = seconds() - before;
+    const double epoch_seconds = seconds();
     const RankingMetrics valid = validate(model, config, *data.valid, context);
     const double value = metric_of(valid, metric);
     if (!std::isfinite(loss) || !std::isfinite(value))
       throw Error("the loss is not a finite number any more: lower optimizer.learning_rate");
-    ++epoch;
-    const bool improved = !best || is_better(value, *best, metric);
-    const Json line = {{"epoch", epoch},       {"phase", "skipgram"},
-                       {"loss", loss},         {"epoch_seconds", epoch_seconds},
-                       {"seconds", seconds()}, {"valid", to_json(valid)}};
+    ++state.epochs;
+    state.seconds += seconds();
+    const bool improved = !state.best || is_better(value, *state.best, metric);
+    state.stale_epochs = improved ? 0 : state.stale_epochs + 1;
+    if (improved) {
+      state.best = value;
+      state.best_epoch = state.epochs;
+    }
+    const Json line = {
+        {"epoch", state.epochs},          {"phase", "skipgram"},      {"loss", loss},
+        {"epoch_seconds", epoch_seconds}, {"seconds", state.seconds}, {"valid", to_json(valid)}};
     lines += line.dump() + '\n';
     write_file(run.metrics(), lines);
-    reporter.line(fmt::format("skipgram epoch {}/{}: loss {:.4f}; valid {}{}", epoch, epochs, loss,
+    reporter.line(fmt::format("skipgram epoch {}/{}: loss {:.4f}; valid {}{}", state.epochs, epochs, loss,
                               format_metrics(valid), improved ? " (best so far)" : ""));
-    if (!improved) continue;
-    best = value;
-    best_epoch = epoch;
-    const Json state = {{"format", RunFolder::kFormat},
-                        {"as_bag", true},
-                        {"phase", "skipgram"},
-                        {"epoch", epoch},
-                        {"valid", to_json(valid)}};
-    const std::vector<NamedArray> arrays = {
-        {"words", {config.vocab_size, config.dim}, model.word_vectors().data()},
-        {"hashtags", {config.hashtags, config.dim}, model.hashtag_vectors().data()}};
-    write_checkpoint(run.best(), arrays, state.dump());
+    if (improved) {
+      const Json of_best = {{"format", RunFolder::kFormat},
+                            {"as_bag", true},
+                            {"phase", "skipgram"},
+                            {"epoch", state.epochs},
+                            {"valid", to_json(valid)}};
+      const std::vector<NamedArray> arrays = {
+          {"words", {config.vocab_size, config.dim}, model.word_vectors().data()},
+          {"hashtags", {config.hashtags, config.dim}, model.hashtag_vectors().data()}};
+      write_checkpoint(run.best(), arrays, of_best.dump());
+    }
+    // Behind all others: what it does not know of yet is done again.
+    const std::vector<NamedArray> arrays = {{"inputs", shape, model.inputs().data()},
+                                            {"outputs", shape, model.outputs().data()}};
+    write_checkpoint(run.last(), arrays, state.to_json());
   }
-  return fmt::format("done: {} epochs in {}; the best was epoch {} with {} {:.4g}", epoch,
-                     format_seconds(seconds()), best_epoch, to_string(metric), best.value_or(0));
+  return fmt::format("done: {} epochs in {}; the best was epoch {} with {} {:.4g}", state.epochs,
+                     format_seconds(state.seconds), state.best_epoch, to_string(metric),
+                     state.best.value_or(0));
 }
 
 }  // namespace tagspace

@@ -7,7 +7,6 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/sum.h>
-#include <ATen/ops/tanh.h>
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -129,11 +128,13 @@ class CpuEngine final : public Engine {
     const kernels::Dropout drop = dropout(step);
     auto* kept = room_for(w.kept, posts * kernels::bytes_of(filters));
     for_posts(posts, kPostsPerTask, [&](std::int64_t first, std::int64_t count) {
-      at::Tensor once = view(maxima + first * columns, count, columns);
-      at::Tensor twice = view(features + first * columns, count, columns);
-      at::tanh_out(once, once);
-      at::tanh_out(twice, once);
-      drop_posts(drop, first, count, filters, features, kept);
+      const auto end = static_cast<std::size_t>(first + count);
+      kernels::draw_kept(drop, static_cast<std::size_t>(first), end, filters, kept, context);
+      for (auto post = static_cast<std::size_t>(first); post < end; ++post) {
+        kernels::features_forward(drop, kept + post * kernels::bytes_of(filters), filters,
+                                  maxima + post * filters, features + post * filters, context);
+      }
+      const at::Tensor twice = view(features + first * columns, count, columns);
       at::Tensor out = view(vectors + first * config.dim, count, config.dim);
       at::addmm_out(out, parameters.linear_bias.value, twice, parameters.linear.value.t());
     });

@@ -52,6 +52,15 @@ class Word2Vec {
     return std::span(inputs_).subspan(words_ * dim());
   }
 
+  // All input and all output vectors, [words + hashtags, dim]: with the epoch's number, all that decides how
+  // training goes on; and back to such a state.
+  [[nodiscard]] std::span<const float> inputs() const { return inputs_; }
+  [[nodiscard]] std::span<const float> outputs() const { return outputs_; }
+  void restore(std::span<const float> inputs, std::span<const float> outputs) {
+    inputs_.assign(inputs.begin(), inputs.end());
+    outputs_.assign(outputs.begin(), outputs.end());
+  }
+
   // A post's tokens with its hashtags put among them, as numbers above the words'.
   void mix(std::uint64_t post, Random& random, std::vector<std::uint32_t>& tokens) const;
   // A token, with the probability of its share of all counts ^ 0.75.

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <fmt/ranges.h>
 #include <memory>
 #include <optional>
 #include <span>
@@ -35,12 +36,16 @@ std::vector<Evaluation::Answer> judge(const Calibration& calibration, std::span<
   return answers;
 }
 
-// A line for each post that has a hashtag of the table, with the ranks of its hashtags.
-void append_ranks(const PackedBatch& batch, const BatchRanks& ranks, std::string& lines) {
+// A line for each post that has a hashtag of the table: the ranks of its hashtags by the model, by frequency
+// and by #words, with tabs between the three.
+void append_ranks(const PackedBatch& batch, const std::vector<Post>& texts, const HashtagVocabulary& hashtags,
+                  const BatchRanks& ranks, std::string& lines) {
   for (std::size_t post = 0; post < batch.posts(); ++post) {
-    const auto of_this = of_post(batch, ranks.ranks, post);
-    for (std::size_t i = 0; i < of_this.size(); ++i)
-      lines += std::to_string(of_this[i]) + (i + 1 < of_this.size() ? ' ' : '\n');
+    const auto own = of_post(batch, batch.hashtags, post);
+    if (own.empty()) continue;
+    lines += fmt::format("{}\t{}\t{}\n", fmt::join(of_post(batch, ranks.ranks, post), " "),
+                         fmt::join(baseline_ranks({}, own), " "),
+                         fmt::join(baseline_ranks(hashtags_among_words(texts[post], hashtags), own), " "));
   }
 }
 
@@ -85,7 +90,7 @@ int evaluate(const Arguments& arguments) {
     });
     // In the order of the posts, so that the sums do not depend on the number of threads.
     for (const Evaluation::PostResult& result : results) evaluation.add(result);
-    if (!arguments.ranks.empty()) append_ranks(batch, ranks, lines_of_ranks);
+    if (!arguments.ranks.empty()) append_ranks(batch, texts, trained.hashtags, ranks, lines_of_ranks);
   }
   if (evaluation.posts() == 0) {
     throw Error("no post of '" + posts.string() +
@@ -114,9 +119,10 @@ Command add_evaluate(CLI::App& program) {
   app->add_option("--reliability", arguments->reliability,
                   "Write a plot of the first answers' probabilities against what came true to this SVG file")
       ->option_text("FILE");
-  app->add_option(
-         "--ranks", arguments->ranks,
-         "Write the ranks of each post's hashtags to this file, a line a post: for tests of significance")
+  app->add_option("--ranks", arguments->ranks,
+                  "Write the ranks of each post's hashtags to this file, a line a post, those by both "
+                  "baselines after a tab "
+                  "each: for tests of significance")
       ->option_text("FILE");
   arguments->figures.add_to(*app);
   app->footer(

@@ -141,10 +141,9 @@ int train(const TrainArguments& arguments) {
     const auto stop_asked = [&] { return stop.arrived(); };
     std::string done = "done";
     if (experiment.has_vectors() && experiment.model.loss == LossType::skipgram) {
-      const auto outcome = train_word2vec(experiment, data, *run, reporter, stop_asked);
+      const auto outcome = train_word2vec(experiment, data, *run, arguments.resume, reporter, stop_asked);
       if (!outcome) {
-        reporter.line(
-            fmt::format("stopped; begin it again with: tagspace train --resume --output {}", shown_output));
+        reporter.line(fmt::format("stopped; go on with: tagspace train --resume --output {}", shown_output));
         return 128 + stop.number();
       }
       done = *outcome;

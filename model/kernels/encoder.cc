@@ -313,6 +313,11 @@ void drop_values(const Dropout& dropout, const std::uint8_t* kept, std::size_t c
   context.simd->drop_values(dropout, kept, columns, values);
 }
 
+void features_forward(const Dropout& dropout, const std::uint8_t* kept, std::size_t columns, float* maxima,
+                      float* features, const CpuContext& context) {
+  context.simd->features_forward(dropout, kept, columns, maxima, features);
+}
+
 void features_backward(const Dropout& dropout, const std::uint8_t* kept, std::size_t columns,
                        const float* once, const float* features, float* gradient, const CpuContext& context) {
   context.simd->features_backward(dropout, kept, columns, once, features, gradient);

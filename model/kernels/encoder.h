@@ -121,11 +121,18 @@ void drop_values_reference(const Dropout& dropout, const std::uint8_t* kept, std
 void drop_values(const Dropout& dropout, const std::uint8_t* kept, std::size_t columns, float* values,
                  const CpuContext& context);
 
-// The way back through dropout and feature = tanh(once), once = tanh(maximum) of one post:
+// The features of one post: its maxima become once = tanh(maximum), and features[i] = kept ? scale *
+// tanh(once[i]) : 0.
+void features_forward_reference(const Dropout& dropout, const std::uint8_t* kept, std::size_t columns,
+                                float* maxima, float* features);
+void features_forward(const Dropout& dropout, const std::uint8_t* kept, std::size_t columns, float* maxima,
+                      float* features, const CpuContext& context);
+
+// The way back:
 //
 //   d feature / d maximum = (1 - feature^2) (1 - once^2)
 //
-// `features` as drop_values() left them. gradient[i] = kept ? scale * gradient[i] * that : 0.
+// before dropout; gradient[i] = kept ? scale * gradient[i] * that : 0.
 void features_backward_reference(const Dropout& dropout, const std::uint8_t* kept, std::size_t columns,
                                  const float* once, const float* features, float* gradient);
 void features_backward(const Dropout& dropout, const std::uint8_t* kept, std::size_t columns,

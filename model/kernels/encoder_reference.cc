@@ -118,6 +118,14 @@ void drop_values_reference(const Dropout& dropout, const std::uint8_t* kept, std
   }
 }
 
+void features_forward_reference(const Dropout& dropout, const std::uint8_t* kept, std::size_t columns,
+                                float* maxima, float* features) {
+  for (std::size_t i = 0; i < columns; ++i) {
+    maxima[i] = std::tanh(maxima[i]);
+    features[i] = (kept[i / 8] >> (i % 8) & 1) != 0 ? dropout.scale * std::tanh(maxima[i]) : 0;
+  }
+}
+
 void features_backward_reference(const Dropout& dropout, const std::uint8_t* kept, std::size_t columns,
                                  const float* once, const float* features, float* gradient) {
   for (std::size_t i = 0; i < columns; ++i) {

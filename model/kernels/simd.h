@@ -77,6 +77,8 @@ struct SimdKernels {
   void (*draw_kept)(const Dropout&, std::size_t begin, std::size_t end, std::size_t columns,
                     std::uint8_t* kept);
   void (*drop_values)(const Dropout&, const std::uint8_t* kept, std::size_t columns, float* values);
+  void (*features_forward)(const Dropout&, const std::uint8_t* kept, std::size_t columns, float* maxima,
+                           float* features);
   void (*features_backward)(const Dropout&, const std::uint8_t* kept, std::size_t columns, const float* once,
                             const float* features, float* gradient);
 

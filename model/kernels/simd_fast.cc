@@ -82,29 +82,54 @@ void draw_kept(const Dropout& dropout, std::size_t begin, std::size_t end, std::
   }
 }
 
-// Calls body(i, kept) for each value; in eights, which the compiler makes vectors of.
-template <typename Body>
-inline void for_values(const std::uint8_t* kept, std::size_t columns, const Body& body) {
-  for (std::size_t i = 0; i + 8 <= columns; i += 8) {
-    const std::uint32_t bits = kept[i / 8];
-    for (std::uint32_t j = 0; j < 8; ++j) body(i + j, (bits & (1U << j)) != 0);
-  }
-  for (std::size_t i = columns - columns % 8; i < columns; ++i) body(i, (kept[i / 8] & (1U << (i % 8))) != 0);
+// Which of the values [i, i + kLanes) stay, of `columns`; i is a multiple of kLanes.
+inline VecMask kept_lanes(const std::uint8_t* kept, std::size_t columns, std::size_t i) {
+  std::uint32_t bits = std::uint32_t{kept[i / 8]} >> (i % 8);
+  if (kLanes > 8 && i + 8 < columns) bits |= std::uint32_t{kept[i / 8 + 1]} << 8;
+  VecMask bit_of_lane;
+  for (std::size_t lane = 0; lane < kLanes; ++lane) bit_of_lane[lane] = std::int32_t{1} << lane;
+  return ((static_cast<std::int32_t>(bits) - VecMask{}) & bit_of_lane) != 0;
+}
+
+// The vector at values[i], zeros beyond the end; and the way back.
+inline Vec load_columns(const float* values, std::size_t columns, std::size_t i) {
+  if (i + kLanes <= columns) return load(values + i);
+  float lanes[kLanes] = {};
+  for (std::size_t lane = 0; i + lane < columns; ++lane) lanes[lane] = values[i + lane];
+  return load(lanes);
+}
+inline void store_columns(float* values, std::size_t columns, std::size_t i, Vec v) {
+  if (i + kLanes <= columns) return store(values + i, v);
+  for (std::size_t lane = 0; i + lane < columns; ++lane) values[i + lane] = v[lane];
 }
 
 void drop_values(const Dropout& dropout, const std::uint8_t* kept, std::size_t columns, float* values) {
-  for_values(kept, columns,
-             [&](std::size_t i, bool stays) { values[i] = stays ? dropout.scale * values[i] : 0; });
+  for (std::size_t i = 0; i < columns; i += kLanes) {
+    const Vec value = dropout.scale * load_columns(values, columns, i);
+    store_columns(values, columns, i, kept_lanes(kept, columns, i) ? value : Vec{});
+  }
+}
+
+void features_forward(const Dropout& dropout, const std::uint8_t* kept, std::size_t columns, float* maxima,
+                      float* features) {
+  for (std::size_t i = 0; i < columns; i += kLanes) {
+    const Vec once = tanh_of(load_columns(maxima, columns, i));
+    const Vec feature = dropout.scale * tanh_of(once);
+    store_columns(maxima, columns, i, once);
+    store_columns(features, columns, i, kept_lanes(kept, columns, i) ? feature : Vec{});
+  }
 }
 
 void features_backward(const Dropout& dropout, const std::uint8_t* kept, std::size_t columns,
                        const float* once, const float* features, float* gradient) {
   const float inverse = 1 / dropout.scale;
-  for_values(kept, columns, [&](std::size_t i, bool stays) {
-    const float feature = features[i] * inverse;
-    const float g = dropout.scale * gradient[i] * ((1 - feature * feature) * (1 - once[i] * once[i]));
-    gradient[i] = stays ? g : 0;
-  });
+  for (std::size_t i = 0; i < columns; i += kLanes) {
+    const Vec feature = inverse * load_columns(features, columns, i);
+    const Vec first = load_columns(once, columns, i);
+    const Vec g =
+        dropout.scale * load_columns(gradient, columns, i) * ((1 - feature * feature) * (1 - first * first));
+    store_columns(gradient, columns, i, kept_lanes(kept, columns, i) ? g : Vec{});
+  }
 }
 
 void update_elements(const Optimizer& optimizer, const float* gradient, float* values, float* sums,
@@ -200,6 +225,7 @@ const SimdKernels simd_kernels = {TAGSPACE_NAME(TAGSPACE_ISA),
                                   bag_posts,
                                   draw_kept,
                                   drop_values,
+                                  features_forward,
                                   features_backward,
                                   update_row_groups,
                                   update_elements,

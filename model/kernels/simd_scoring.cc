@@ -128,17 +128,6 @@ void count(const float* panel, const float* rows, std::size_t first_row, std::si
   });
 }
 
-// With e = exp(2|x|) - 1: tanh |x| = e / (e + 2). For small x the power is 1, and nothing cancels.
-inline Vec tanh_of(Vec x) {
-  const auto bits = reinterpret_cast<VecMask>(x);
-  const VecMask sign = bits & (static_cast<std::int32_t>(0x80000000U) - VecMask{});
-  const Vec size = reinterpret_cast<Vec>(bits ^ sign);
-  const Vec far = splat(10);  // from here on tanh is 1
-  const Exponential exp = exponential(2 * (size > far ? far : size));
-  const Vec e = exp.power * exp.rest + (exp.power - 1);
-  return reinterpret_cast<Vec>(reinterpret_cast<VecMask>(e / (e + 2)) | sign);
-}
-
 void tanh_of_tanh(float* values, std::size_t count) {
   std::size_t i = 0;
   for (; i + kLanes <= count; i += kLanes) store(values + i, tanh_of(tanh_of(load(values + i))));

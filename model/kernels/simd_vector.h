@@ -58,6 +58,17 @@ inline Exponential exponential(Vec y) {
           p * r * r + r};
 }
 
+// With e = exp(2|x|) - 1: tanh |x| = e / (e + 2). For small x the power is 1, and nothing cancels.
+inline Vec tanh_of(Vec x) {
+  const auto bits = reinterpret_cast<VecMask>(x);
+  const VecMask sign = bits & (static_cast<std::int32_t>(0x80000000U) - VecMask{});
+  const Vec size = reinterpret_cast<Vec>(bits ^ sign);
+  const Vec far = splat(10);  // from here on tanh is 1
+  const Exponential exp = exponential(2 * (size > far ? far : size));
+  const Vec e = exp.power * exp.rest + (exp.power - 1);
+  return reinterpret_cast<Vec>(reinterpret_cast<VecMask>(e / (e + 2)) | sign);
+}
+
 // Asks memory for all cache lines that `count` floats lie in. Rows whose size 16 does not divide begin
 // anywhere in a line, and reach into one more.
 //

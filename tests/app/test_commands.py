@@ -831,11 +831,13 @@ class Programs(Workplace):
 
     def test_ranks_of_all_posts_give_the_figures_again(self):
         figures = json.loads(self.succeed("evaluate", "runs/good", "--posts", "valid.txt", "--json", "-", "--ranks", "ranks.txt").stdout)
-        ranks = [[int(rank) for rank in line.split()] for line in (self.folder / "ranks.txt").read_text().splitlines()]
-        self.assertEqual(len(ranks), figures["posts"])
-        for name, value in (("precision_at_1", [min(post) == 1 for post in ranks]), ("mrr", [1 / min(post) for post in ranks]),
-                            ("recall_at_10", [sum(rank <= 10 for rank in post) / len(post) for post in ranks])):
-            self.assertAlmostEqual(figures[name], sum(value) / len(ranks), places=12)
+        lines = [line.split("\t") for line in (self.folder / "ranks.txt").read_text().splitlines()]
+        self.assertEqual(len(lines), figures["posts"])
+        for place, of_ranking in enumerate((figures, figures["baselines"]["frequency"], figures["baselines"]["words"])):
+            ranks = [[int(rank) for rank in line[place].split()] for line in lines]
+            for name, value in (("precision_at_1", [min(post) == 1 for post in ranks]), ("mrr", [1 / min(post) for post in ranks]),
+                                ("recall_at_10", [sum(rank <= 10 for rank in post) / len(post) for post in ranks])):
+                self.assertAlmostEqual(of_ranking[name], sum(value) / len(ranks), places=12)
 
     def test_a_line_alone_gets_the_answer_that_it_gets_among_others(self):
         lines = make_posts(40, 8)
@@ -1318,7 +1320,7 @@ class Baselines(Workplace):
                 self.assertEqual((self.folder / f"runs/{name}/{file}.safetensors").read_bytes(),
                                  (self.folder / f"runs/{name}-{threads}/{file}.safetensors").read_bytes())
 
-    def test_stopped_word2vec_begins_again(self):
+    def test_stopped_word2vec_goes_on(self):
         with subprocess.Popen([PROGRAM, "train", "word2vec.json", "--output", "runs/stopped"], cwd=self.folder,
                               stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as program:
             text = ""
@@ -1328,10 +1330,33 @@ class Baselines(Workplace):
                     program.send_signal(signal.SIGINT)
             status = program.wait(120)
         self.assertEqual(status, 130, text)
-        self.assertIn("begin it again with: tagspace train --resume --output runs/stopped", text)
+        self.assertIn("go on with: tagspace train --resume --output runs/stopped", text)
         self.assert_nothing_half_written()
-        self.succeed("train", "--resume", "--output", "runs/stopped")
-        self.assertEqual((self.folder / "runs/word2vec/best.safetensors").read_bytes(), (self.folder / "runs/stopped/best.safetensors").read_bytes())
+        files = [self.folder / "runs" / run / f"{name}.safetensors" for name in ("best", "last") for run in ("word2vec", "stopped")]
+        # What a kill behind the third epoch's metrics leaves.
+        with open(self.folder / "runs/stopped/metrics.jsonl", "a") as metrics:
+            metrics.write(json.dumps({"epoch": 3}) + "\n")
+        log = self.succeed("train", "--resume", "--output", "runs/stopped").stderr.decode()
+        self.assertRegex(log, r"resumed after [2-5] epochs")
+        self.assertNotIn("skipgram epoch 1/", log)
+        self.assertEqual(files[0].read_bytes(), files[1].read_bytes())
+        arrays = [path.read_bytes().rsplit(b"}", 1)[-1] for path in files[2:]]  # the header knows of seconds
+        self.assertEqual(*arrays)
+        epochs = [[json.loads(line)["epoch"] for line in (self.folder / "runs" / run / "metrics.jsonl").read_text().splitlines()]
+                  for run in ("word2vec", "stopped")]
+        self.assertEqual(*epochs)
+        # A run that has ended stays as it is.
+        log = self.succeed("train", "--resume", "--output", "runs/stopped").stderr.decode()
+        self.assertNotIn("skipgram epoch", log)
+        self.assertEqual(files[0].read_bytes(), files[1].read_bytes())
+        # Nor does it go on with other posts.
+        posts = self.folder / "valid.txt"
+        text = posts.read_text()
+        self.addCleanup(posts.write_text, text)
+        posts.write_text(text + "c1 w3x1 #tag3\n")
+        done = self.run_program("train", "--resume", "--output", "runs/stopped")
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr.decode(), r"error: cannot resume: the posts of .*train\.txt' and .* are not those")
 
     def test_what_cannot_be(self):
         skipgram = {"loss": {"type": "skipgram", "score": "cosine", "negative_samples": 5}, "optimizer": {"type": "sgd"}}

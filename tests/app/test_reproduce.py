@@ -121,7 +121,7 @@ elif command == "evaluate":
     worth = int(dim) / 1000 + int(seed) / 100
     figures = {"posts": 3, "hashtags": 7, "precision_at_1": worth, "recall_at_10": worth, "mean_rank": 9, "mrr": worth,
                "baselines": {name: {"precision_at_1": 0.25, "recall_at_10": 0.5, "mean_rank": 2} for name in ("frequency", "words")}}
-    pathlib.Path(option("--ranks")).write_text(f"{1000 - int(dim)} 2000\n5\n{int(seed)}\n")
+    pathlib.Path(option("--ranks")).write_text(f"{1000 - int(dim)} 2000\t960 7000\t1 2\n5\t5\t4\n{int(seed)}\t3\t9\n")
     pathlib.Path(option("--json")).write_text(json.dumps(figures))
 else:
     assert command == "recommend" and "--bag-of-words" in words
@@ -137,14 +137,16 @@ class Significance(unittest.TestCase):
         rows = []
         for system, best_ranks in (("wsabie", [2, 2, 2, 90]), ("tagspace", [1, 1, 1, 100])):
             row = object.__new__(reproduce.Row)
-            row.system, row.dim, row.best_ranks = system, 64, [best_ranks, best_ranks]
+            row.system, row.dim, row.best_ranks, row.ranks_by_frequency = system, 64, [best_ranks, best_ranks], [2, 2, 2, 2]
             rows.append(row)
-        cells = [cell.strip() for cell in reproduce.significance_table(rows)[-1].split("|")[2:-1]]
+        table = [[cell.strip() for cell in line.split("|")[2:-1]] for line in reproduce.significance_table(rows)[-2:]]
+        # One post lost.
+        self.assertEqual(table[0], ["0.0 %", "75.0 %", "25.0 %", "0.317", "0.0 %", "25.0 %", "0.317"])
         # Three posts by 1 place (each of rank 2), one lost by 10 (rank 4): 6 to 4. Three by 1/2 (rank 3), one lost by 1/900: 9 to 1.
         # Variance 4 * 5 * 9 / 24, less (3^3 - 3) / 48 for the three that are equal.
         deviation = (7.5 - 0.5) ** 0.5
         p = [math.erfc(distance / deviation / 2 ** 0.5) for distance in (1, 4)]
-        self.assertEqual(cells, ["75.0 %", "0.0 %", "25.0 %", f"{p[0]:.3f}", "75.0 %", "25.0 %", f"{p[1]:.3f}"])
+        self.assertEqual(table[1], ["75.0 %", "0.0 %", "25.0 %", f"{p[0]:.3f}", "75.0 %", "25.0 %", f"{p[1]:.3f}"])
 
 
 class Whole(unittest.TestCase):
@@ -186,6 +188,8 @@ class Whole(unittest.TestCase):
         self.assertIn(["WSABIE", "64", "7.90 ± 0.50", "7.90 ± 0.50", "9.0 ± 0.0", "24.45 / 29.64 / 2619"], rows)
         self.assertIn(["frequency", "", "25.00", "50.00", "2.0", "4.20 / 1.59 / 11103"], rows)
         # One post of three is ranked better; the others alike: no evidence. Of one post alone, z = 1.
+        # Ranks 936, 5 and 1.5, by frequency 960, 5 and 3.
+        self.assertIn(["WSABIE against frequency, 64 dimensions", "66.7 %", "33.3 %", "0.0 %", "0.180", "66.7 %", "0.0 %", "0.180"], rows)
         self.assertIn(["#TagSpace against WSABIE, 64 dimensions", "0.0 %", "100.0 %", "0.0 %", "1.000", "0.0 %", "0.0 %", "1.000"], rows)
         of_one = f"{math.erfc(0.5 ** 0.5):.3f}"
         self.assertIn(["#TagSpace, 128 dimensions against 64", "33.3 %", "66.7 %", "0.0 %", of_one, "33.3 %", "0.0 %", of_one], rows)
@@ -235,6 +239,11 @@ class Whole(unittest.TestCase):
         picture = (self.folder / f"out-{reproduce.slug(self.folder.name)}.svg").read_text()
         self.assertIn("seconds, validation included", picture)
         self.assertEqual(*re.findall(r'points="([^"]*)"', picture)[2:])  # by seconds
+        # Without the ranks of the baselines: measured again, not trained.
+        (self.folder / "work/wsabie-64-1/ranks.txt").write_text("5\n5\n1\n")
+        calls, _ = self.reproduce("--dims", 64, "--seeds", "1", "--systems", "wsabie,tagspace")
+        self.assertEqual(calls, [])
+        self.assertIn("WSABIE against frequency, 64 dimensions", (self.folder / "out.md").read_text())
 
     def test_jobs_share_the_cores_but_losses_are_alone(self):
         calls, _ = self.reproduce("--dims", 64, "--seeds", "1,2", "--systems", "wsabie", "--losses", "bpr", "--jobs", "2")

@@ -200,7 +200,7 @@ TEST(ConvMax, TheFirstOfEqualPlacesWins) {
   });
 }
 
-TEST(Features, DropoutAndTheWayBackEqualTheReference) {
+TEST(Features, DropoutAndBothWaysEqualTheReference) {
   for (const std::size_t columns : {1, 7, 8, 64, 100, 1003}) {
     for (const std::uint32_t limit : {0U, 20'000U, 65'536U}) {
       SCOPED_TRACE(std::to_string(columns) + " columns, limit " + std::to_string(limit));
@@ -210,31 +210,43 @@ TEST(Features, DropoutAndTheWayBackEqualTheReference) {
       std::vector<std::uint8_t> kept(posts * bytes_of(columns), 99);
       draw_kept_reference(dropout, 2, posts, columns, kept.data());
       const auto maxima = random.normals(columns);
-      std::vector<float> once;
-      std::vector<float> features;
-      for (const float m : maxima) {
-        once.push_back(std::tanh(m));
-        features.push_back(std::tanh(once.back()));
-      }
-      const auto plain = features;
       const auto gradient = random.normals(columns);
       const std::uint8_t* bits = kept.data() + 3 * bytes_of(columns);
-      drop_values_reference(dropout, bits, columns, features.data());
+      auto values = gradient;
+      drop_values_reference(dropout, bits, columns, values.data());
+      auto once = maxima;
+      std::vector<float> features(columns, 99);
+      features_forward_reference(dropout, bits, columns, once.data(), features.data());
       auto expected = gradient;
       features_backward_reference(dropout, bits, columns, once.data(), features.data(), expected.data());
       for_each_context([&](CpuContext& context) {
         std::vector<std::uint8_t> actual_kept(kept.size(), 99);
         draw_kept(dropout, 2, posts, columns, actual_kept.data(), context);
         EXPECT_EQ(actual_kept, kept);
-        auto dropped = plain;
+        auto dropped = gradient;
         drop_values(dropout, bits, columns, dropped.data(), context);
-        EXPECT_EQ(dropped, features);
+        EXPECT_EQ(dropped, values);
+        auto actual_once = maxima;
+        std::vector<float> actual_features(columns, 99);
+        features_forward(dropout, bits, columns, actual_once.data(), actual_features.data(), context);
+        expect_close(actual_once, once);
+        expect_close(actual_features, features);
         auto actual = gradient;
         features_backward(dropout, bits, columns, once.data(), features.data(), actual.data(), context);
         expect_close(actual, expected);
       });
     }
   }
+}
+
+TEST(Features, ForwardByHand) {
+  // The second of three is left out; the others become 2 tanh(tanh(x)).
+  std::vector<float> maxima = {0.5F, -1, -20};
+  std::vector<float> features(3);
+  const std::uint8_t kept = 0b101;
+  features_forward_reference({1, 1, 9, 2}, &kept, 3, maxima.data(), features.data());
+  expect_close(maxima, {0.46211716F, -0.76159416F, -1});
+  expect_close(features, {2 * 0.43180819F, 0, 2 * -0.76159416F});
 }
 
 }  // namespace
