@@ -196,8 +196,11 @@ struct BatchLoader::Implementation {
                       std::vector<std::uint32_t>& to_offsets) {
     to.resize(ids.size());
     to_offsets.resize(offsets.size());
+    // Posts that are anywhere in memory are asked for before they are waited for.
+    constexpr std::size_t kAhead = 16;
     auto out = to.begin();
     for (std::size_t i = 0; i < order.size(); ++i) {
+      if (i + kAhead < order.size()) __builtin_prefetch(ids.data() + offsets[order[i + kAhead]]);
       out = std::copy(ids.begin() + offsets[order[i]], ids.begin() + offsets[order[i] + 1], out);
       to_offsets[i + 1] = static_cast<std::uint32_t>(out - to.begin());
     }
