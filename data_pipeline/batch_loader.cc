@@ -26,9 +26,12 @@ constexpr std::uint64_t kBlocksHeld = 16;
 constexpr std::uint64_t kSmallCorpusBytes = std::uint64_t{32} << 20U;
 constexpr std::size_t kWindowsHeld = 3;  // the last, the present, the next
 
-// The posts of a window, copied out of the corpus, in the order that they are given out in: a batch is then a
-// piece of it, and costs the threads that wait for it next to nothing.
-using Window = PackedBatch;
+// The posts of a window in the order that they are given out in. Of a small corpus, whose pages stay, their
+// numbers; of a larger one the posts themselves, copied out of it, and a batch is a piece of them.
+struct Window {
+  std::vector<std::uint32_t> numbers;
+  PackedBatch posts;
+};
 
 }  // namespace
 
@@ -165,7 +168,11 @@ struct BatchLoader::Implementation {
       const std::uint64_t last = std::min(end, window_begin(number + 1));
       if (last <= place) continue;  // after the short block, windows begin a little earlier
       const std::shared_ptr<const Window> window = window_for(number);
-      append_posts(batch, *window, place - first, last - first);
+      if (is_small()) {
+        append_numbered(batch, std::span(window->numbers).subspan(place - first, last - place));
+      } else {
+        append_posts(batch, window->posts, place - first, last - first);
+      }
       place = last;
     }
     if (options.transform) options.transform(batch);
@@ -188,6 +195,32 @@ struct BatchLoader::Implementation {
     append_ids<std::uint32_t>(from.tokens, from.token_offsets, begin, end, batch.tokens, batch.token_offsets);
     append_ids<std::uint32_t>(from.hashtags, from.hashtag_offsets, begin, end, batch.hashtags,
                               batch.hashtag_offsets);
+  }
+
+  // Posts of the corpus. They are anywhere in memory: all are asked for before the first is waited for.
+  void append_numbered(PackedBatch& batch, std::span<const std::uint32_t> numbers) const {
+    const std::size_t first = batch.posts();
+    batch.token_offsets.resize(first + numbers.size() + 1);
+    batch.hashtag_offsets.resize(first + numbers.size() + 1);
+    for (std::size_t i = 0; i < numbers.size(); ++i) {
+      const auto tokens = corpus.tokens(numbers[i]);
+      const auto hashtags = corpus.hashtags(numbers[i]);
+      __builtin_prefetch(tokens.data());
+      __builtin_prefetch(hashtags.data());
+      const auto after = [](std::uint32_t offset, std::size_t count) {
+        return offset + static_cast<std::uint32_t>(count);
+      };
+      batch.token_offsets[first + i + 1] = after(batch.token_offsets[first + i], tokens.size());
+      batch.hashtag_offsets[first + i + 1] = after(batch.hashtag_offsets[first + i], hashtags.size());
+    }
+    batch.tokens.resize(batch.token_offsets.back());
+    batch.hashtags.resize(batch.hashtag_offsets.back());
+    for (std::size_t i = 0; i < numbers.size(); ++i) {
+      const auto tokens = corpus.tokens(numbers[i]);
+      const auto hashtags = corpus.hashtags(numbers[i]);
+      std::copy(tokens.begin(), tokens.end(), batch.tokens.begin() + batch.token_offsets[first + i]);
+      std::copy(hashtags.begin(), hashtags.end(), batch.hashtags.begin() + batch.hashtag_offsets[first + i]);
+    }
   }
 
   // The ids of posts in another order.
@@ -227,30 +260,42 @@ struct BatchLoader::Implementation {
     return wanted.get();
   }
 
-  void release_pages() const {
-    if (corpus.bytes() > kSmallCorpusBytes) corpus.release_pages();
-  }
+  [[nodiscard]] bool is_small() const { return corpus.bytes() <= kSmallCorpusBytes; }
 
   Window read_window(std::uint64_t number) {
-    Window in_order;
     const std::uint64_t first = number * kWindowBlocks;
     const std::uint64_t last = std::min(first + kWindowBlocks, blocks);
-    reserve(in_order, (last - first) * kBlockPosts);
-    for (std::uint64_t place = first; place < last; ++place) {
-      const std::uint64_t begin = block_order[place] * kBlockPosts;
-      const std::uint64_t end = std::min(begin + kBlockPosts, corpus.posts());
-      corpus.append_to(in_order, begin, end);
-      if ((place + 1) % kBlocksHeld == 0) release_pages();
-    }
-    release_pages();
-    if (!options.shuffle) return in_order;
-    std::vector<std::uint32_t> order(in_order.posts());
+    std::vector<std::uint32_t> order(window_begin(number + 1) - window_begin(number));
     std::iota(order.begin(), order.end(), 0U);
-    Random(options.seed, epoch, number + 1).shuffle(std::span(order));
-    Window shuffled;
-    reorder(order, in_order.tokens, in_order.token_offsets, shuffled.tokens, shuffled.token_offsets);
-    reorder(order, in_order.hashtags, in_order.hashtag_offsets, shuffled.hashtags, shuffled.hashtag_offsets);
-    return shuffled;
+    if (options.shuffle) Random(options.seed, epoch, number + 1).shuffle(std::span(order));
+    // Calls visit(begin, end) for the posts of each block.
+    const auto for_blocks = [&](const auto& visit) {
+      for (std::uint64_t place = first; place < last; ++place) {
+        const std::uint64_t begin = block_order[place] * kBlockPosts;
+        visit(begin, std::min(begin + kBlockPosts, corpus.posts()));
+        if (!is_small() && (place + 1) % kBlocksHeld == 0) corpus.release_pages();
+      }
+    };
+    Window window;
+    if (is_small()) {
+      std::vector<std::uint32_t> in_order;
+      in_order.reserve(order.size());
+      for_blocks([&](std::uint64_t begin, std::uint64_t end) {
+        for (std::uint64_t post = begin; post < end; ++post)
+          in_order.push_back(static_cast<std::uint32_t>(post));
+      });
+      window.numbers.reserve(order.size());
+      for (const std::uint32_t post : order) window.numbers.push_back(in_order[post]);
+      return window;
+    }
+    PackedBatch in_order;
+    reserve(in_order, order.size());
+    for_blocks([&](std::uint64_t begin, std::uint64_t end) { corpus.append_to(in_order, begin, end); });
+    corpus.release_pages();
+    reorder(order, in_order.tokens, in_order.token_offsets, window.posts.tokens, window.posts.token_offsets);
+    reorder(order, in_order.hashtags, in_order.hashtag_offsets, window.posts.hashtags,
+            window.posts.hashtag_offsets);
+    return window;
   }
 
   const Corpus& corpus;
@@ -300,6 +345,7 @@ double BatchLoader::seconds_waited() const { return implementation_->waited.coun
 std::uint64_t loader_memory(const Corpus& corpus, const BatchLoader::Options& options) {
   const std::uint64_t posts = corpus.posts();
   if (posts == 0) return 0;
+  const bool is_small = corpus.bytes() <= kSmallCorpusBytes;
   // And one more while it is shuffled.
   constexpr std::uint64_t kWindowPosts = kWindowBlocks * kBlockPosts;
   const std::uint64_t held = std::min(posts, kWindowsHeld * kWindowPosts) + std::min(posts, kWindowPosts);
@@ -307,9 +353,9 @@ std::uint64_t loader_memory(const Corpus& corpus, const BatchLoader::Options& op
   const std::uint64_t made = (options.prefetch + options.workers + 1) * std::uint64_t{options.batch_size};
   // Without the header, 4 bytes an id and 16 a post: here two offsets of 4.
   const double ids_per_post = static_cast<double>(corpus.bytes() - 16 * posts) / static_cast<double>(posts);
-  const std::uint64_t mapped = corpus.bytes() > kSmallCorpusBytes ? 0 : corpus.bytes();
-  return mapped +
-         static_cast<std::uint64_t>(static_cast<double>(held + std::min(made, posts)) * (ids_per_post + 8));
+  const std::uint64_t copied = (is_small ? 0 : held) + std::min(made, posts);
+  return (is_small ? corpus.bytes() + held * sizeof(std::uint32_t) : 0) +
+         static_cast<std::uint64_t>(static_cast<double>(copied) * (ids_per_post + 8));
 }
 
 }  // namespace tagspace

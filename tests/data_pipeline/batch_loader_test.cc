@@ -232,6 +232,52 @@ TEST_F(BatchLoaderTest, ShufflesFullyUpToAWindow) {
   EXPECT_LT(neighbours, 3U * kEpochs);  // one an epoch is expected
 }
 
+// A corpus above 32 MB is copied out a window at a time, a smaller one is read post by post: in the same
+// order.
+TEST_F(BatchLoaderTest, PagesThatStayOrGoChangeNothing) {
+  constexpr std::uint32_t kPosts = 70'000;  // two windows, the last block short
+  constexpr std::uint32_t kTokens = 120;
+  const auto path = folder_.path() / "long.corpus";
+  CorpusWriter writer(path, {kPosts + 1, kPosts + 1, 0});
+  PackedBatch part;
+  for (std::uint32_t post = 0; post < kPosts; ++post) {
+    part.tokens.insert(part.tokens.end(), kTokens + post % 5, post);
+    part.hashtags.push_back(post);
+    part.end_post();
+    if (part.posts() < 1000) continue;
+    writer.add(part);
+    part.clear();
+  }
+  writer.commit();
+  const Corpus large(path);
+  ASSERT_GT(large.bytes(), std::uint64_t{33} << 20U);
+  const Corpus small = corpus(kPosts);
+  for (const std::uint32_t workers : {0U, 2U}) {
+    for (const bool shuffle : {false, true}) {
+      const BatchLoader::Options options{
+          .batch_size = 999, .seed = 6, .shuffle = shuffle, .workers = workers};
+      BatchLoader of_small(small, options);
+      BatchLoader of_large(large, options);
+      const Order expected = epoch(of_small, 3);
+      EXPECT_EQ(sorted(expected), range(kPosts));
+      Order order;
+      PackedBatch batch;
+      of_large.start(3);
+      while (of_large.next(batch)) {
+        for (std::size_t i = 0; i < batch.posts(); ++i) {
+          const std::uint32_t post = batch.hashtags[batch.hashtag_offsets[i]];
+          ASSERT_EQ(batch.hashtag_offsets[i + 1] - batch.hashtag_offsets[i], 1U);
+          ASSERT_EQ(batch.token_offsets[i + 1] - batch.token_offsets[i], kTokens + post % 5);
+          for (std::uint32_t at = batch.token_offsets[i]; at < batch.token_offsets[i + 1]; ++at)
+            ASSERT_EQ(batch.tokens[at], post);
+          order.push_back(post);
+        }
+      }
+      EXPECT_EQ(order, expected);
+    }
+  }
+}
+
 TEST_F(BatchLoaderTest, MixesPostsFromAllOverALargeCorpus) {
   constexpr std::uint32_t kPosts = 200001;
   const Corpus data = corpus(kPosts);
