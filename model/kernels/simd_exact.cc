@@ -92,6 +92,7 @@ struct Search {
   std::uint32_t tries;
   std::uint32_t violator;
   float violator_score;
+  const float* violator_vector;  // where it was scored, as it is in the cache from there
 };
 
 // WARP for the posts of a task. `kCosine` is the score.
@@ -254,6 +255,7 @@ class PostSearch {
     const auto first = static_cast<std::uint32_t>(__builtin_ctz(violators));
     search.violator = ids[first];
     search.violator_score = scores[first];
+    search.violator_vector = rows[first];
     return true;
   }
 
@@ -272,6 +274,7 @@ class PostSearch {
       search.violator_score = score(search, row(ids[draw]));
       if (!(search.violator_score <= search.threshold)) {
         search.violator = ids[draw];
+        search.violator_vector = row(ids[draw]);
         return;
       }
       if (search.tries == config_.max_tries) return;
@@ -361,7 +364,8 @@ class PostSearch {
     for (; before > 0; --before) left &= left - 1;
     search.violator =
         static_cast<std::uint32_t>(word * 64) + static_cast<std::uint32_t>(__builtin_ctzll(left));
-    search.violator_score = score(search, row(search.violator));
+    search.violator_vector = row(search.violator);
+    search.violator_score = score(search, search.violator_vector);
   }
 
   // Loss and gradients. See warp_reference for the derivative.
@@ -374,7 +378,7 @@ class PostSearch {
     result_.negative_gradient[pair] = {};
     if (search.violator == kNoViolator) return;
     const float* positive = row(batch_.positives[pair]);
-    const float* negative = row(search.violator);
+    const float* negative = search.violator_vector;
     const float weight = config_.weight_of_tries[search.tries - 1];
     const LossOfPair of_pair = loss_of_pair(config_, search.positive_score, search.violator_score);
     result_.loss[pair] = weight * of_pair.loss;
