@@ -17,7 +17,6 @@
 #include "model/inference/post_encoder.h"
 #include "model/kernels/cpu_context.h"
 #include "model/kernels/encoder.h"
-#include "model/kernels/philox.h"
 #include "model/kernels/row_update.h"
 #include "model/kernels/warp.h"
 #include "model/scored_loss.h"
@@ -25,7 +24,6 @@
 namespace tagspace {
 namespace {
 
-using kernels::RandomStream;
 using kernels::room_for;
 
 // Posts whose features and vectors are computed together; a fixed number, so that products do not depend on
@@ -170,46 +168,32 @@ class CpuEngine final : public Engine {
         throw std::logic_error("train_step: a post without a hashtag");
     }
     const bool one = !config.all_positives;
-    auto* positives = room_for(w.positives, one ? batch.posts() : batch.hashtags.size());
-    auto* offsets = room_for(w.positive_offsets, batch.posts() + 1);
+    const std::size_t posts = batch.posts();
+    auto* positives = room_for(w.positives, one ? posts : batch.hashtags.size());
+    auto* offsets = room_for(w.positive_offsets, posts + 1);
     if (one) {
-      offsets[batch.posts()] = static_cast<std::uint32_t>(batch.posts());
+      std::iota(offsets, offsets + posts + 1, 0U);
     } else {
       std::copy(batch.hashtags.begin(), batch.hashtags.end(), positives);
       std::copy(batch.hashtag_offsets.begin(), batch.hashtag_offsets.end(), offsets);
     }
-    constexpr std::size_t kPerTask = 512;
-    const std::size_t token_tasks = (tokens + kPerTask - 1) / kPerTask;
-    const std::size_t post_tasks = one ? (batch.posts() + kPerTask - 1) / kPerTask : 0;
-    context.pool.run(token_tasks + post_tasks, [&](std::size_t task, std::size_t) {
-      if (task < token_tasks) {
-        drop_words(batch, step, limit, task * kPerTask, std::min(tokens, (task + 1) * kPerTask), words);
-        return;
-      }
-      const std::size_t first = (task - token_tasks) * kPerTask;
-      for (std::size_t post = first; post < std::min(batch.posts(), first + kPerTask); ++post) {
-        const std::uint32_t begin = batch.hashtag_offsets[post];
-        const std::uint32_t count = batch.hashtag_offsets[post + 1] - begin;
-        const auto random = kernels::random_words(config.seed, RandomStream::positives, step,
-                                                  static_cast<std::uint32_t>(post), 0);
-        positives[post] = batch.hashtags[begin + kernels::negative_of_words(random, 0, count)];
-        offsets[post] = static_cast<std::uint32_t>(post);
-      }
+    // So many that to wake a thread for them pays.
+    constexpr std::size_t kPostsPerDraw = 512;
+    // A task drops the tokens of its posts, from and to whole blocks of random numbers.
+    const auto block_at = [&](std::size_t post) {
+      return std::min(tokens, (std::size_t{batch.token_offsets[post]} + 7) / 8 * 8);
+    };
+    context.pool.run((posts + kPostsPerDraw - 1) / kPostsPerDraw, [&](std::size_t task, std::size_t) {
+      const std::size_t first = task * kPostsPerDraw;
+      const std::size_t last = std::min(posts, first + kPostsPerDraw);
+      if (limit != 0)
+        kernels::drop_words({config.seed, step, limit, 1}, batch.tokens.data(), block_at(first),
+                            block_at(last), words, context);
+      if (one)
+        kernels::draw_positives(config.seed, step, batch.hashtags.data(), batch.hashtag_offsets.data(), first,
+                                last, positives, context);
     });
     return limit == 0 ? batch.tokens.data() : words;
-  }
-
-  // Tokens [begin, end), of which begin is a multiple of 8.
-  void drop_words(const PackedBatch& batch, std::uint64_t step, std::uint32_t limit, std::size_t begin,
-                  std::size_t end, std::uint32_t* words) const {
-    for (std::size_t t = begin; t < end; t += 8) {
-      const auto random = kernels::random_words(config.seed, RandomStream::word_dropout, step,
-                                                static_cast<std::uint32_t>(t / 8), 0);
-      for (std::size_t j = 0; j < std::min<std::size_t>(8, end - t); ++j) {
-        const std::uint32_t number = (random.word[j / 2] >> (16 * (j % 2))) & 0xFFFF;
-        words[t + j] = number < limit ? kernels::kNoWord : batch.tokens[t + j];
-      }
-    }
   }
 
   [[nodiscard]] kernels::Optimizer optimizer(float rate) const {

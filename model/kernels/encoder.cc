@@ -308,6 +308,17 @@ void draw_kept(const Dropout& dropout, std::size_t begin, std::size_t end, std::
   context.simd->draw_kept(dropout, begin, end, columns, kept);
 }
 
+void drop_words(const Dropout& dropout, const std::uint32_t* from, std::size_t begin, std::size_t end,
+                std::uint32_t* words, const CpuContext& context) {
+  context.simd->drop_words(dropout, from, begin, end, words);
+}
+
+void draw_positives(std::uint64_t seed, std::uint64_t step, const std::uint32_t* hashtags,
+                    const std::uint32_t* offsets, std::size_t begin, std::size_t end,
+                    std::uint32_t* positives, const CpuContext& context) {
+  context.simd->draw_positives(seed, step, hashtags, offsets, begin, end, positives);
+}
+
 void drop_values(const Dropout& dropout, const std::uint8_t* kept, std::size_t columns, float* values,
                  const CpuContext& context) {
   context.simd->drop_values(dropout, kept, columns, values);

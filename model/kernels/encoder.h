@@ -115,6 +115,23 @@ void draw_kept_reference(const Dropout& dropout, std::size_t begin, std::size_t 
 void draw_kept(const Dropout& dropout, std::size_t begin, std::size_t end, std::size_t columns,
                std::uint8_t* kept, const CpuContext& context);
 
+// The tokens [begin, end) of a batch, of which begin is a multiple of 8, with some left out: words[t] is
+// kNoWord if 16 bits of a random number are below the limit, token t's being number t mod 8 of
+// random_words(seed, word_dropout, step, t / 8, 0); else from[t].
+void drop_words_reference(const Dropout& dropout, const std::uint32_t* from, std::size_t begin,
+                          std::size_t end, std::uint32_t* words);
+void drop_words(const Dropout& dropout, const std::uint32_t* from, std::size_t begin, std::size_t end,
+                std::uint32_t* words, const CpuContext& context);
+
+// One hashtag of each of the posts [begin, end), which all have one: positives[i] is drawn uniformly from
+// hashtags[offsets[i] .. offsets[i + 1]) by random_words(seed, positives, step, i, 0).
+void draw_positives_reference(std::uint64_t seed, std::uint64_t step, const std::uint32_t* hashtags,
+                              const std::uint32_t* offsets, std::size_t begin, std::size_t end,
+                              std::uint32_t* positives);
+void draw_positives(std::uint64_t seed, std::uint64_t step, const std::uint32_t* hashtags,
+                    const std::uint32_t* offsets, std::size_t begin, std::size_t end,
+                    std::uint32_t* positives, const CpuContext& context);
+
 // values[i] = kept ? scale * values[i] : 0, for the values of one post, whose bits are `kept`.
 void drop_values_reference(const Dropout& dropout, const std::uint8_t* kept, std::size_t columns,
                            float* values);

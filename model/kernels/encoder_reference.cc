@@ -111,6 +111,27 @@ void draw_kept_reference(const Dropout& dropout, std::size_t begin, std::size_t 
   }
 }
 
+void drop_words_reference(const Dropout& dropout, const std::uint32_t* from, std::size_t begin,
+                          std::size_t end, std::uint32_t* words) {
+  for (std::size_t t = begin; t < end; ++t) {
+    const Philox4 random = random_words(dropout.seed, RandomStream::word_dropout, dropout.step,
+                                        static_cast<std::uint32_t>(t / 8), 0);
+    const std::uint32_t number = (random.word[t % 8 / 2] >> (16 * (t % 2))) & 0xFFFF;
+    words[t] = number < dropout.limit ? kNoWord : from[t];
+  }
+}
+
+void draw_positives_reference(std::uint64_t seed, std::uint64_t step, const std::uint32_t* hashtags,
+                              const std::uint32_t* offsets, std::size_t begin, std::size_t end,
+                              std::uint32_t* positives) {
+  for (std::size_t post = begin; post < end; ++post) {
+    const Philox4 random =
+        random_words(seed, RandomStream::positives, step, static_cast<std::uint32_t>(post), 0);
+    positives[post] =
+        hashtags[offsets[post] + negative_of_words(random, 0, offsets[post + 1] - offsets[post])];
+  }
+}
+
 void drop_values_reference(const Dropout& dropout, const std::uint8_t* kept, std::size_t columns,
                            float* values) {
   for (std::size_t i = 0; i < columns; ++i) {

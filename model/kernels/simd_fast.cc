@@ -44,40 +44,86 @@ void bag_posts(const PackedTokens& tokens, const float* word_vectors, std::size_
 using Eight = std::uint32_t __attribute__((vector_size(32)));
 using EightLong = std::uint64_t __attribute__((vector_size(64)));
 
+// Of counters, their random numbers.
+inline void philox_eight(std::uint64_t key, Eight (&counter)[4]) {
+  auto key0 = static_cast<std::uint32_t>(key);
+  auto key1 = static_cast<std::uint32_t>(key >> 32);
+  for (int round = 0; round < 10; ++round) {
+    const EightLong product0 =
+        __builtin_convertvector(counter[0], EightLong) * std::uint64_t{kPhiloxMultiplier0};
+    const EightLong product1 =
+        __builtin_convertvector(counter[2], EightLong) * std::uint64_t{kPhiloxMultiplier1};
+    counter[0] = __builtin_convertvector(product1 >> 32, Eight) ^ counter[1] ^ key0;
+    counter[1] = __builtin_convertvector(product1, Eight);
+    counter[2] = __builtin_convertvector(product0 >> 32, Eight) ^ counter[3] ^ key1;
+    counter[3] = __builtin_convertvector(product0, Eight);
+    key0 += kPhiloxWeyl0;
+    key1 += kPhiloxWeyl1;
+  }
+}
+
+// The random numbers of random_words() for (item, block); one of these is the same for all eight.
+struct EightBlocks {
+  Eight words[4];
+  EightBlocks(std::uint64_t seed, RandomStream stream, std::uint64_t step, const Eight& items,
+              const Eight& blocks)
+      : words{blocks, items, Eight{} + static_cast<std::uint32_t>(step),
+              Eight{} + static_cast<std::uint32_t>(step >> 32)} {
+    philox_eight(philox_key(seed, stream), words);
+  }
+  // The j-th of the eight numbers of 16 bits that each block has.
+  void get(std::uint32_t j, Eight& number) const { number = (words[j / 2] >> (16 * (j % 2))) & 0xFFFF; }
+};
+constexpr Eight kFirstEight = {0, 1, 2, 3, 4, 5, 6, 7};
+
 void draw_kept(const Dropout& dropout, std::size_t begin, std::size_t end, std::size_t columns,
                std::uint8_t* kept) {
   const std::size_t bytes = bytes_of(columns);
-  const std::uint64_t key =
-      dropout.seed ^ (static_cast<std::uint64_t>(RandomStream::feature_dropout) * 0x9E3779B97F4A7C15U);
-  const Eight zero = {};
-  const Eight first_lanes = {0, 1, 2, 3, 4, 5, 6, 7};
   for (std::size_t post = begin; post < end; ++post) {
     std::uint8_t* bits = kept + post * bytes;
     for (std::size_t i = 0; i < bytes; i += 8) {
-      Eight counter[4] = {first_lanes + static_cast<std::uint32_t>(i),
-                          zero + static_cast<std::uint32_t>(post),
-                          zero + static_cast<std::uint32_t>(dropout.step),
-                          zero + static_cast<std::uint32_t>(dropout.step >> 32)};
-      auto key0 = static_cast<std::uint32_t>(key);
-      auto key1 = static_cast<std::uint32_t>(key >> 32);
-      for (int round = 0; round < 10; ++round) {
-        const EightLong product0 = __builtin_convertvector(counter[0], EightLong) * std::uint64_t{0xD2511F53};
-        const EightLong product1 = __builtin_convertvector(counter[2], EightLong) * std::uint64_t{0xCD9E8D57};
-        counter[0] = __builtin_convertvector(product1 >> 32, Eight) ^ counter[1] ^ key0;
-        counter[1] = __builtin_convertvector(product1, Eight);
-        counter[2] = __builtin_convertvector(product0 >> 32, Eight) ^ counter[3] ^ key1;
-        counter[3] = __builtin_convertvector(product0, Eight);
-        key0 += 0x9E3779B9;
-        key1 += 0xBB67AE85;
-      }
+      const EightBlocks random(dropout.seed, RandomStream::feature_dropout, dropout.step,
+                               Eight{} + static_cast<std::uint32_t>(post),
+                               kFirstEight + static_cast<std::uint32_t>(i));
       Eight stays = {};
       for (std::uint32_t j = 0; j < 8; ++j) {
-        const Eight number = (counter[j / 2] >> (16 * (j % 2))) & 0xFFFF;
+        Eight number;
+        random.get(j, number);
         stays |= reinterpret_cast<Eight>(number >= dropout.limit) & (1U << j);
       }
       for (std::size_t lane = 0; lane < 8 && i + lane < bytes; ++lane) {
         bits[i + lane] = static_cast<std::uint8_t>(stays[lane]);
       }
+    }
+  }
+}
+
+void drop_words(const Dropout& dropout, const std::uint32_t* from, std::size_t begin, std::size_t end,
+                std::uint32_t* words) {
+  for (std::size_t first = begin; first < end; first += 64) {
+    const EightBlocks random(dropout.seed, RandomStream::word_dropout, dropout.step,
+                             kFirstEight + static_cast<std::uint32_t>(first / 8), Eight{});
+    std::uint32_t numbers[8][8];  // [j, block]
+    for (std::uint32_t j = 0; j < 8; ++j) {
+      Eight number;
+      random.get(j, number);
+      __builtin_memcpy(numbers[j], &number, sizeof number);
+    }
+    for (std::size_t t = 0; t < 64 && first + t < end; ++t)
+      words[first + t] = numbers[t % 8][t / 8] < dropout.limit ? kNoWord : from[first + t];
+  }
+}
+
+void draw_positives(std::uint64_t seed, std::uint64_t step, const std::uint32_t* hashtags,
+                    const std::uint32_t* offsets, std::size_t begin, std::size_t end,
+                    std::uint32_t* positives) {
+  for (std::size_t first = begin; first < end; first += 8) {
+    const EightBlocks random(seed, RandomStream::positives, step,
+                             kFirstEight + static_cast<std::uint32_t>(first), Eight{});
+    for (std::size_t lane = 0; lane < 8 && first + lane < end; ++lane) {
+      const std::uint32_t* const of_post = offsets + first + lane;
+      const Philox4 words = {{random.words[0][lane], random.words[1][lane], 0, 0}};
+      positives[first + lane] = hashtags[of_post[0] + negative_of_words(words, 0, of_post[1] - of_post[0])];
     }
   }
 }
@@ -224,6 +270,8 @@ const SimdKernels simd_kernels = {TAGSPACE_NAME(TAGSPACE_ISA),
                                   warp_posts,
                                   bag_posts,
                                   draw_kept,
+                                  drop_words,
+                                  draw_positives,
                                   drop_values,
                                   features_forward,
                                   features_backward,

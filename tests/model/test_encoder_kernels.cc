@@ -239,6 +239,60 @@ TEST(Features, DropoutAndBothWaysEqualTheReference) {
   }
 }
 
+TEST(Draws, EqualTheReference) {
+  Random random(3);
+  for (const std::size_t posts : {1, 7, 8, 9, 100}) {
+    std::vector<std::uint32_t> offsets = {0};
+    for (std::size_t i = 0; i < posts; ++i) offsets.push_back(offsets.back() + 1 + random.below(5));
+    std::vector<std::uint32_t> hashtags(offsets.back());
+    for (auto& hashtag : hashtags) hashtag = random.below(1000);
+    std::vector<std::uint32_t> expected(posts, 99);
+    const std::size_t first = posts / 3;
+    draw_positives_reference(5, 0x1'0000'0007, hashtags.data(), offsets.data(), first, posts,
+                             expected.data());
+    for_each_context([&](CpuContext& context) {
+      std::vector<std::uint32_t> actual(posts, 99);
+      draw_positives(5, 0x1'0000'0007, hashtags.data(), offsets.data(), first, posts, actual.data(), context);
+      EXPECT_EQ(actual, expected);
+    });
+  }
+  for (const std::size_t tokens : {1, 8, 63, 64, 65, 1000}) {
+    std::vector<std::uint32_t> from(tokens);
+    for (auto& token : from) token = random.below(1000);
+    for (const std::uint32_t limit : {0U, 20'000U, 65'536U}) {
+      const Dropout dropout{7, 0x1'0000'0005, limit, 1};
+      const std::size_t begin = tokens / 16 * 8;
+      std::vector<std::uint32_t> expected(tokens, 99);
+      drop_words_reference(dropout, from.data(), begin, tokens, expected.data());
+      for_each_context([&](CpuContext& context) {
+        std::vector<std::uint32_t> actual(tokens, 99);
+        drop_words(dropout, from.data(), begin, tokens, actual.data(), context);
+        EXPECT_EQ(actual, expected);
+      });
+    }
+  }
+}
+
+TEST(Draws, HaveTheSharesThatTheyShould) {
+  constexpr std::uint32_t kPosts = 30'000;
+  std::vector<std::uint32_t> hashtags;
+  std::vector<std::uint32_t> offsets = {0};
+  for (std::uint32_t i = 0; i < kPosts; ++i) {
+    hashtags.insert(hashtags.end(), {0, 1, 2});
+    offsets.push_back(offsets.back() + 3);
+  }
+  std::vector<std::uint32_t> positives(kPosts);
+  draw_positives_reference(1, 2, hashtags.data(), offsets.data(), 0, kPosts, positives.data());
+  for (std::uint32_t hashtag = 0; hashtag < 3; ++hashtag) {
+    const auto drawn = static_cast<double>(std::count(positives.begin(), positives.end(), hashtag));
+    EXPECT_NEAR(drawn, kPosts / 3.0, 4 * std::sqrt(kPosts * 2 / 9.0));
+  }
+  std::vector<std::uint32_t> words(kPosts);
+  drop_words_reference({1, 2, 65'536 / 4, 1}, positives.data(), 0, kPosts, words.data());
+  const auto left_out = static_cast<double>(std::count(words.begin(), words.end(), kNoWord));
+  EXPECT_NEAR(left_out, kPosts / 4.0, 4 * std::sqrt(kPosts * 3 / 16.0));
+}
+
 TEST(Features, ForwardByHand) {
   // The second of three is left out; the others become 2 tanh(tanh(x)).
   std::vector<float> maxima = {0.5F, -1, -20};
