@@ -4,8 +4,9 @@
 //   benchmark_warp [--threads N] [--rounds N] [--dim N] [--posts N] [--json]
 //
 // Tables are made so that a given share of the hashtags violates for every post, whatever the table's size.
-// The ways take turns, some batches each, one after the other as in training: threads are awake, and posts'
-// hashtags are not in the caches. Medians over the rounds. `auto` is the way that cheapest_negatives() picks.
+// Tables and ways take turns, some batches each, one after the other as in training: threads are awake, and
+// posts' hashtags are not in the caches. Medians over the rounds. `auto` is the way that cheapest_negatives()
+// picks.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
@@ -120,6 +121,14 @@ class Problem {
   double made_ = 0;
 };
 
+// A table, and the times of each way.
+struct Timed {
+  std::uint32_t rows;
+  Problem problem;
+  std::map<Negatives, std::vector<double>> times;
+  std::vector<double> made;  // tries, by `sampled`
+};
+
 double median(std::vector<double> values) {
   std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2),
                    values.end());
@@ -136,19 +145,21 @@ void run(const Options& options) {
                 "auto");
   }
   for (const double tries : {4.0, 25.0, 250.0}) {
-    for (const std::uint32_t rows : {1'000U, 10'000U, 100'000U, 1'000'000U}) {
-      Problem problem(options, rows, tries);
-      std::map<Negatives, std::vector<double>> times;
-      std::vector<double> made;
-      // Scoring all of a large table takes long, and is no candidate.
-      const bool with_exact = rows <= 10'000;
-      for (int round = 0; round < options.rounds; ++round) {
+    // Tables take turns, too, so that what changes on the machine meets all of them.
+    std::vector<Timed> tables;
+    for (const std::uint32_t rows : {1'000U, 10'000U, 100'000U, 1'000'000U})
+      tables.push_back({rows, Problem(options, rows, tries), {}, {}});
+    for (int round = 0; round < options.rounds; ++round) {
+      for (Timed& table : tables) {
         for (const auto& [negatives, name] : kNames) {
-          if (negatives == Negatives::exact && !with_exact) continue;
-          times[negatives].push_back(problem.time(negatives, context));
-          if (negatives == Negatives::sampled) made.push_back(problem.mean_tries());
+          // Scoring all of a large table takes long, and is no candidate.
+          if (negatives == Negatives::exact && table.rows > 10'000) continue;
+          table.times[negatives].push_back(table.problem.time(negatives, context));
+          if (negatives == Negatives::sampled) table.made.push_back(table.problem.mean_tries());
         }
       }
+    }
+    for (const auto& [rows, problem, times, made] : tables) {
       double mean = 0;
       for (const double m : made) mean += m / static_cast<double>(made.size());
       const Negatives choice = cheapest_negatives(rows, mean, kMaxTries);
@@ -160,10 +171,10 @@ void run(const Options& options) {
                          {"ns_per_post", median(values)}});
       }
       if (options.json) continue;
-      std::printf("%9u %11.1f %10.0f %10.0f", rows, mean, median(times[Negatives::sampled]),
-                  median(times[Negatives::shared]));
-      if (with_exact) {
-        std::printf(" %10.0f", median(times[Negatives::exact]));
+      std::printf("%9u %11.1f %10.0f %10.0f", rows, mean, median(times.at(Negatives::sampled)),
+                  median(times.at(Negatives::shared)));
+      if (times.contains(Negatives::exact)) {
+        std::printf(" %10.0f", median(times.at(Negatives::exact)));
       } else {
         std::printf(" %10s", "-");
       }
