@@ -231,6 +231,7 @@ Calibration Calibration::fit(const JudgedAnswers& answers, kernels::CpuContext& 
   };
   // Scores are measured in it, so that coefficients are of the order of 1 whatever the loss was.
   const double spread = mean_spread(answers);
+  const Coefficients usual = {logit(share_used(answers)), 0, 0, 0};
   Calibration calibration;
   std::optional<double> least_loss;
   std::vector<Features> features(answers.scores.size());
@@ -248,8 +249,7 @@ Calibration Calibration::fit(const JudgedAnswers& answers, kernels::CpuContext& 
             static_cast<float>(scores[0] / spread), log_ranks[i]};
       }
     }
-    const Fitted fitted =
-        Regression(answers, features, {logit(share_used(answers)), 0, 0, 0}, {0, 1, 0, -1}, context).fit();
+    const Fitted fitted = Regression(answers, features, usual, {0, 1, 0, -1}, context).fit();
     if (least_loss && fitted.loss >= *least_loss) continue;
     least_loss = fitted.loss;
     calibration.temperature_ = temperature;

@@ -26,6 +26,8 @@ constexpr std::uint64_t kBlocksHeld = 16;
 constexpr std::uint64_t kSmallCorpusBytes = std::uint64_t{32} << 20U;
 constexpr std::size_t kWindowsHeld = 3;  // the last, the present, the next
 
+bool is_small(const Corpus& corpus) { return corpus.bytes() <= kSmallCorpusBytes; }
+
 // The posts of a window in the order that they are given out in. Of a small corpus, whose pages stay, their
 // numbers; of a larger one the posts themselves, copied out of it, and a batch is a piece of them.
 struct Window {
@@ -168,7 +170,7 @@ struct BatchLoader::Implementation {
       const std::uint64_t last = std::min(end, window_begin(number + 1));
       if (last <= place) continue;  // after the short block, windows begin a little earlier
       const std::shared_ptr<const Window> window = window_for(number);
-      if (is_small()) {
+      if (is_small(corpus)) {
         append_numbered(batch, std::span(window->numbers).subspan(place - first, last - place));
       } else {
         append_posts(batch, window->posts, place - first, last - first);
@@ -260,38 +262,36 @@ struct BatchLoader::Implementation {
     return wanted.get();
   }
 
-  [[nodiscard]] bool is_small() const { return corpus.bytes() <= kSmallCorpusBytes; }
-
   Window read_window(std::uint64_t number) {
     const std::uint64_t first = number * kWindowBlocks;
     const std::uint64_t last = std::min(first + kWindowBlocks, blocks);
-    std::vector<std::uint32_t> order(window_begin(number + 1) - window_begin(number));
-    std::iota(order.begin(), order.end(), 0U);
-    if (options.shuffle) Random(options.seed, epoch, number + 1).shuffle(std::span(order));
     // Calls visit(begin, end) for the posts of each block.
     const auto for_blocks = [&](const auto& visit) {
       for (std::uint64_t place = first; place < last; ++place) {
         const std::uint64_t begin = block_order[place] * kBlockPosts;
         visit(begin, std::min(begin + kBlockPosts, corpus.posts()));
-        if (!is_small() && (place + 1) % kBlocksHeld == 0) corpus.release_pages();
+        if (!is_small(corpus) && (place + 1) % kBlocksHeld == 0) corpus.release_pages();
       }
     };
+    const auto shuffle = [&](std::vector<std::uint32_t>& items) {
+      if (options.shuffle) Random(options.seed, epoch, number + 1).shuffle(std::span(items));
+    };
     Window window;
-    if (is_small()) {
-      std::vector<std::uint32_t> in_order;
-      in_order.reserve(order.size());
+    if (is_small(corpus)) {
       for_blocks([&](std::uint64_t begin, std::uint64_t end) {
         for (std::uint64_t post = begin; post < end; ++post)
-          in_order.push_back(static_cast<std::uint32_t>(post));
+          window.numbers.push_back(static_cast<std::uint32_t>(post));
       });
-      window.numbers.reserve(order.size());
-      for (const std::uint32_t post : order) window.numbers.push_back(in_order[post]);
+      shuffle(window.numbers);
       return window;
     }
     PackedBatch in_order;
-    reserve(in_order, order.size());
+    reserve(in_order, (last - first) * kBlockPosts);
     for_blocks([&](std::uint64_t begin, std::uint64_t end) { corpus.append_to(in_order, begin, end); });
     corpus.release_pages();
+    std::vector<std::uint32_t> order(in_order.posts());
+    std::iota(order.begin(), order.end(), 0U);
+    shuffle(order);
     reorder(order, in_order.tokens, in_order.token_offsets, window.posts.tokens, window.posts.token_offsets);
     reorder(order, in_order.hashtags, in_order.hashtag_offsets, window.posts.hashtags,
             window.posts.hashtag_offsets);
@@ -345,7 +345,7 @@ double BatchLoader::seconds_waited() const { return implementation_->waited.coun
 std::uint64_t loader_memory(const Corpus& corpus, const BatchLoader::Options& options) {
   const std::uint64_t posts = corpus.posts();
   if (posts == 0) return 0;
-  const bool is_small = corpus.bytes() <= kSmallCorpusBytes;
+  const bool small = is_small(corpus);
   // And one more while it is shuffled.
   constexpr std::uint64_t kWindowPosts = kWindowBlocks * kBlockPosts;
   const std::uint64_t held = std::min(posts, kWindowsHeld * kWindowPosts) + std::min(posts, kWindowPosts);
@@ -353,8 +353,8 @@ std::uint64_t loader_memory(const Corpus& corpus, const BatchLoader::Options& op
   const std::uint64_t made = (options.prefetch + options.workers + 1) * std::uint64_t{options.batch_size};
   // Without the header, 4 bytes an id and 16 a post: here two offsets of 4.
   const double ids_per_post = static_cast<double>(corpus.bytes() - 16 * posts) / static_cast<double>(posts);
-  const std::uint64_t copied = (is_small ? 0 : held) + std::min(made, posts);
-  return (is_small ? corpus.bytes() + held * sizeof(std::uint32_t) : 0) +
+  const std::uint64_t copied = (small ? 0 : held) + std::min(made, posts);
+  return (small ? corpus.bytes() + held * sizeof(std::uint32_t) : 0) +
          static_cast<std::uint64_t>(static_cast<double>(copied) * (ids_per_post + 8));
 }
 

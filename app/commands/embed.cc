@@ -11,12 +11,10 @@
 #include "app/trained_model.h"
 #include "data_pipeline/parallel.h"
 #include "data_pipeline/post_batcher.h"
+#include "model/inference/post_encoder.h"
 
 namespace tagspace {
 namespace {
-
-// The more posts share the product of a word with the filters, the less it costs each.
-constexpr std::size_t kEmbeddedAtOnce = 8192;
 
 struct Arguments {
   RunOptions run;
@@ -47,13 +45,13 @@ int embed(const Arguments& arguments) {
   PackedBatch batch;
   // [posts, dim] of each batch. NumPy's header comes first and says how many there are, so for it all are
   // kept.
-  std::vector<std::vector<float>> vectors(1);
+  std::vector<std::vector<float>> vectors;
   const bool text = arguments.format == "text";
   std::size_t posts = 0;
   std::vector<std::string> lines(trained.threads);
-  while (batcher.next(kEmbeddedAtOnce, batch)) {
+  while (batcher.next(PostEncoder::kPostsPerPiece, batch)) {
     posts += batch.posts();
-    if (!text) vectors.emplace_back();
+    if (!text || vectors.empty()) vectors.emplace_back();
     std::vector<float>& of_batch = vectors.back();
     of_batch.resize(batch.posts() * dim);
     trained.encode(batch, of_batch.data());

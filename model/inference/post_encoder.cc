@@ -8,9 +8,6 @@
 namespace tagspace {
 namespace {
 
-// The more posts share the product of a word with the filters, the less it costs each; but a block's products
-// must fit into the processor's last cache, and the features of all posts into memory.
-constexpr std::size_t kPostsPerPiece = 8192;
 constexpr std::size_t kPostsPerProduct = 1024;
 
 }  // namespace

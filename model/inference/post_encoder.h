@@ -1,6 +1,7 @@
 // Posts to vectors, on the CPU: what predicts, evaluates, and measures a model while it is trained.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -28,6 +29,11 @@ struct EncoderWeights {
 
 class PostEncoder {
  public:
+  // Posts that are encoded together, at most. The more of them share the product of a word with the filters,
+  // the less it costs each; but a block's products must fit into the processor's last cache, and the features
+  // of all of them into memory.
+  static constexpr std::size_t kPostsPerPiece = 8192;
+
   // Takes of `config` what decides the encoder's shape.
   explicit PostEncoder(const ModelConfig& config);
 
@@ -39,7 +45,7 @@ class PostEncoder {
               kernels::CpuContext& context);
 
  private:
-  // A piece of a batch, of at most so many posts that what is computed on the way stays small.
+  // At most kPostsPerPiece posts of a batch.
   void encode_piece(const EncoderWeights& weights, const kernels::PackedTokens& tokens, bool as_bag,
                     float* post_vectors, kernels::CpuContext& context);
 

@@ -116,7 +116,7 @@ void count(const float* panel, const float* rows, std::size_t first_row, std::si
       VecMask best_row = load_mask(counts.best_row + j * kLanes);
       for (std::size_t r = 0; r < Rows; ++r) {
         const Vec score = tile.scores[r][j];
-        // The first number takes the place of what is none, and differs from itself.
+        // The first number takes the place of what is none. What is none differs from itself.
         // NOLINTNEXTLINE(misc-redundant-expression)
         const VecMask better = (score > best) | ((best != best) & (score == score));
         best = better ? score : best;
