@@ -3,6 +3,7 @@
 #include "model/kernels/philox.h"
 #include "model/kernels/simd.h"
 #include "model/kernels/simd_dot.h"
+#include "model/kernels/simd_philox.h"
 #include "model/kernels/simd_vector.h"
 #include "model/kernels/warp_draws.h"
 
@@ -46,36 +47,15 @@ constexpr std::uint32_t kDraws = 16;
 inline void propose(const WarpConfig& config, const WarpBatch& batch, std::uint32_t pair, std::uint32_t first,
                     std::uint32_t* proposed) {
   constexpr std::uint32_t kBlocks = kDraws / 2;
-  std::uint32_t c0[kBlocks];
-  std::uint32_t c1[kBlocks];
-  std::uint32_t c2[kBlocks];
-  std::uint32_t c3[kBlocks];
-  for (std::uint32_t i = 0; i < kBlocks; ++i) {
-    c0[i] = first + i;
-    c1[i] = pair;
-    c2[i] = static_cast<std::uint32_t>(batch.step);
-    c3[i] = static_cast<std::uint32_t>(batch.step >> 32);
-  }
-  const std::uint64_t key = philox_key(config.seed, RandomStream::negatives);
-  auto key0 = static_cast<std::uint32_t>(key);
-  auto key1 = static_cast<std::uint32_t>(key >> 32);
-  for (int round = 0; round < 10; ++round) {
-    for (std::uint32_t i = 0; i < kBlocks; ++i) {
-      const std::uint64_t product0 = std::uint64_t{kPhiloxMultiplier0} * c0[i];
-      const std::uint64_t product1 = std::uint64_t{kPhiloxMultiplier1} * c2[i];
-      c0[i] = static_cast<std::uint32_t>(product1 >> 32) ^ c1[i] ^ key0;
-      c1[i] = static_cast<std::uint32_t>(product1);
-      c2[i] = static_cast<std::uint32_t>(product0 >> 32) ^ c3[i] ^ key1;
-      c3[i] = static_cast<std::uint32_t>(product0);
-    }
-    key0 += kPhiloxWeyl0;
-    key1 += kPhiloxWeyl1;
-  }
+  Eight words[4] = {Eight{0, 1, 2, 3, 4, 5, 6, 7} + first, Eight{} + pair,
+                    Eight{} + static_cast<std::uint32_t>(batch.step),
+                    Eight{} + static_cast<std::uint32_t>(batch.step >> 32)};
+  philox_eight(philox_key(config.seed, RandomStream::negatives), words);
   // The high half of u * rows, as rows has 32 bits.
   const std::uint64_t rows = batch.rows;
   for (std::size_t i = 0; i < kBlocks; ++i) {
-    proposed[2 * i] = static_cast<std::uint32_t>((rows * c1[i] + (rows * c0[i] >> 32)) >> 32);
-    proposed[2 * i + 1] = static_cast<std::uint32_t>((rows * c3[i] + (rows * c2[i] >> 32)) >> 32);
+    proposed[2 * i] = static_cast<std::uint32_t>((rows * words[1][i] + (rows * words[0][i] >> 32)) >> 32);
+    proposed[2 * i + 1] = static_cast<std::uint32_t>((rows * words[3][i] + (rows * words[2][i] >> 32)) >> 32);
   }
 }
 

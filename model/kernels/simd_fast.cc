@@ -3,6 +3,7 @@
 
 #include "model/kernels/philox.h"
 #include "model/kernels/simd.h"
+#include "model/kernels/simd_philox.h"
 #include "model/kernels/simd_vector.h"
 
 namespace tagspace::kernels {
@@ -37,28 +38,6 @@ void bag_posts(const PackedTokens& tokens, const float* word_vectors, std::size_
     const auto n = static_cast<float>(count);
     scales[post] = count == 0 ? 0 : 1 / (tokens.pooling == Pooling::mean ? n : std::sqrt(n));
     for (std::size_t i = 0; i < dim; ++i) sum[i] *= scales[post];
-  }
-}
-
-// Eight blocks of philox.h's numbers side by side.
-using Eight = std::uint32_t __attribute__((vector_size(32)));
-using EightLong = std::uint64_t __attribute__((vector_size(64)));
-
-// Of counters, their random numbers.
-inline void philox_eight(std::uint64_t key, Eight (&counter)[4]) {
-  auto key0 = static_cast<std::uint32_t>(key);
-  auto key1 = static_cast<std::uint32_t>(key >> 32);
-  for (int round = 0; round < 10; ++round) {
-    const EightLong product0 =
-        __builtin_convertvector(counter[0], EightLong) * std::uint64_t{kPhiloxMultiplier0};
-    const EightLong product1 =
-        __builtin_convertvector(counter[2], EightLong) * std::uint64_t{kPhiloxMultiplier1};
-    counter[0] = __builtin_convertvector(product1 >> 32, Eight) ^ counter[1] ^ key0;
-    counter[1] = __builtin_convertvector(product1, Eight);
-    counter[2] = __builtin_convertvector(product0 >> 32, Eight) ^ counter[3] ^ key1;
-    counter[3] = __builtin_convertvector(product0, Eight);
-    key0 += kPhiloxWeyl0;
-    key1 += kPhiloxWeyl1;
   }
 }
 
