@@ -142,9 +142,12 @@ BatchLoader::Options loader_options(const Experiment& experiment, std::uint32_t 
   return {.batch_size = experiment.training.batch_size,
           .seed = experiment.model.seed,
           .shuffle = true,
-          // Who asks for one thread of the CPU is not given two.
-          .workers = threads == 1 && !experiment.model.device.cuda ? 0 : 1 + threads / 8,
+          // On the CPU the step's own threads make the next batch meanwhile, as long as they are few: one
+          // thread more would interrupt them.
+          .workers = experiment.model.device.cuda ? 1 + threads / 8 : threads / 16,
           .prefetch = 8,
+          // Who asks for one thread of the CPU is not given two.
+          .read_ahead = threads > 1 || experiment.model.device.cuda,
           .transform = features ? [&features](PackedBatch& batch) { features->expand(batch); }
                                 : std::function<void(PackedBatch&)>()};
 }
@@ -330,7 +333,8 @@ bool Training::train_epoch() {
     if (experiment_.schedule == Schedule::linear) {
       factor = static_cast<float>(std::max(0.0, 1 - static_cast<double>(state_.phase_step) / phase_steps));
     }
-    const StepStatistics step = model_.train_step(batch, state_.step, factor, phase().as_bag);
+    const StepStatistics step =
+        model_.train_step(batch, state_.step, factor, phase().as_bag, [this] { loader_.prepare(); });
     state_.statistics += step;
     ++state_.step;
     ++state_.phase_step;

@@ -87,17 +87,16 @@ class Problem {
     made_ = 0;
     for (std::size_t number = 0; number < kBatches; ++number) {
       const std::uint32_t* const positives = positives_.data() + number * options_.posts;
-      const WarpBatch batch{options_.posts,
-                            options_.dim,
-                            rows_,
-                            vectors_.data(),
-                            table_.data(),
-                            positives,
-                            offsets_.data(),
-                            positives,
-                            offsets_.data(),
-                            ++step_,
-                            0};
+      const WarpBatch batch{.posts = options_.posts,
+                            .dim = options_.dim,
+                            .rows = rows_,
+                            .post_vectors = vectors_.data(),
+                            .table = table_.data(),
+                            .own = positives,
+                            .own_offsets = offsets_.data(),
+                            .positives = positives,
+                            .positive_offsets = offsets_.data(),
+                            .step = ++step_};
       const auto start = std::chrono::steady_clock::now();
       warp(config, batch, 1.0F, result, context);
       took += std::chrono::steady_clock::now() - start;

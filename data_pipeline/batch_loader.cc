@@ -38,6 +38,8 @@ struct Window {
 }  // namespace
 
 struct BatchLoader::Implementation {
+  using WindowFuture = std::shared_future<std::shared_ptr<const Window>>;
+
   Implementation(const Corpus& from, const Options& o)
       : corpus(from),
         options(o),
@@ -75,6 +77,7 @@ struct BatchLoader::Implementation {
     const auto last = std::find(block_order.begin(), block_order.end(), blocks - 1);
     short_block_place = static_cast<std::uint64_t>(last - block_order.begin());
     ready.clear();
+    is_made = false;
     error = nullptr;
     next_to_make = next_to_give = first_given = first_batch;
     waited = {};
@@ -83,11 +86,12 @@ struct BatchLoader::Implementation {
     for (std::uint32_t i = 0; i < options.workers; ++i) {
       workers.emplace_back([this] { work(); });
     }
+    if (options.read_ahead && first_batch < batches) (void)ask_for_window(window_with(first_batch));
   }
 
   bool next(PackedBatch& batch) {
     if (!started) throw std::logic_error("BatchLoader::next() before start()");
-    if (options.workers == 0) return make_next(batch);
+    if (options.workers == 0) return give_made(batch);
     std::unique_lock lock(mutex);
     if (next_to_give == batches) return false;
     const auto answered = [&] { return error || ready.contains(next_to_give); };
@@ -97,10 +101,10 @@ struct BatchLoader::Implementation {
       waited += std::chrono::steady_clock::now() - begin;
     }
     if (error) std::rethrow_exception(error);
-    auto made = ready.extract(next_to_give);
+    auto given = ready.extract(next_to_give);
     ++next_to_give;
-    std::swap(batch, made.mapped());
-    spare.push_back(std::move(made.mapped()));
+    std::swap(batch, given.mapped());
+    spare.push_back(std::move(given.mapped()));
     const bool low = ready.size() <= options.prefetch / 2;
     lock.unlock();
     // A worker that is woken for each batch interrupts the step each time; so it is for some at once.
@@ -108,14 +112,25 @@ struct BatchLoader::Implementation {
     return true;
   }
 
-  // Without workers, in the caller's time.
-  bool make_next(PackedBatch& batch) {
+  // Without workers.
+  bool give_made(PackedBatch& batch) {
     if (next_to_give == batches) return false;
-    const auto begin = std::chrono::steady_clock::now();
-    make_batch(next_to_give, batch);
+    prepare();
+    if (error) std::rethrow_exception(error);
+    is_made = false;
     ++next_to_give;
-    waited += std::chrono::steady_clock::now() - begin;
+    std::swap(batch, made);
     return true;
+  }
+
+  void prepare() {
+    if (options.workers > 0 || is_made || error || next_to_give == batches) return;
+    try {
+      make_batch(next_to_give, made);
+      is_made = true;
+    } catch (...) {
+      error = std::current_exception();
+    }
   }
 
   void work() {
@@ -152,6 +167,11 @@ struct BatchLoader::Implementation {
     }
   }
 
+  // The first window that a batch may need.
+  [[nodiscard]] std::uint64_t window_with(std::uint64_t batch) const {
+    return batch * options.batch_size / (kBlockPosts * kWindowBlocks);
+  }
+
   // The epoch's place of the first post of a window.
   [[nodiscard]] std::uint64_t window_begin(std::uint64_t window) const {
     const std::uint64_t place = std::min(window * kWindowBlocks, blocks);
@@ -165,11 +185,13 @@ struct BatchLoader::Implementation {
     batch.clear();
     reserve(batch, end - begin);
     std::uint64_t place = begin;
-    for (std::uint64_t number = begin / (kBlockPosts * kWindowBlocks); place < end; ++number) {
+    for (std::uint64_t number = window_with(index); place < end; ++number) {
       const std::uint64_t first = window_begin(number);
       const std::uint64_t last = std::min(end, window_begin(number + 1));
       if (last <= place) continue;  // after the short block, windows begin a little earlier
-      const std::shared_ptr<const Window> window = window_for(number);
+      const auto asked = std::chrono::steady_clock::now();
+      const std::shared_ptr<const Window> window = ask_for_window(number).get();
+      if (options.workers == 0) waited += std::chrono::steady_clock::now() - asked;
       if (is_small(corpus)) {
         append_numbered(batch, std::span(window->numbers).subspan(place - first, last - place));
       } else {
@@ -244,22 +266,19 @@ struct BatchLoader::Implementation {
   // The window, and the next one is read meanwhile: a window takes far longer than the batches made ahead
   // last. Those before the one that the oldest unfinished batch can need go: workers are at most `workers`
   // batches apart, so the last few are enough.
-  std::shared_ptr<const Window> window_for(std::uint64_t number) {
-    WindowFuture wanted;
-    {
-      const std::scoped_lock lock(window_mutex);
-      for (const std::uint64_t each : {number, number + 1}) {
-        if (each * kWindowBlocks >= blocks || windows.contains(each)) continue;
-        // Deferred: in the time of whoever wants it first.
-        const auto when = options.workers > 0 ? std::launch::async : std::launch::deferred;
-        windows.emplace(each, std::async(when, [this, each] {
-                                return std::make_shared<const Window>(read_window(each));
-                              }).share());
-      }
-      wanted = windows.at(number);
-      while (windows.size() > kWindowsHeld) windows.erase(windows.begin());
+  WindowFuture ask_for_window(std::uint64_t number) {
+    const std::scoped_lock lock(window_mutex);
+    for (const std::uint64_t each : {number, number + 1}) {
+      if (each * kWindowBlocks >= blocks || windows.contains(each)) continue;
+      // Deferred: in the time of whoever wants it first.
+      const auto when = options.read_ahead ? std::launch::async : std::launch::deferred;
+      windows.emplace(each, std::async(when, [this, each] {
+                              return std::make_shared<const Window>(read_window(each));
+                            }).share());
     }
-    return wanted.get();
+    const WindowFuture wanted = windows.at(number);
+    while (windows.size() > kWindowsHeld) windows.erase(windows.begin());
+    return wanted;
   }
 
   Window read_window(std::uint64_t number) {
@@ -309,7 +328,6 @@ struct BatchLoader::Implementation {
   std::vector<std::uint64_t> block_order;
   std::uint64_t short_block_place = 0;
 
-  using WindowFuture = std::shared_future<std::shared_ptr<const Window>>;
   std::mutex window_mutex;
   std::map<std::uint64_t, WindowFuture> windows;
 
@@ -319,11 +337,14 @@ struct BatchLoader::Implementation {
   std::vector<PackedBatch> spare;  // given back by the caller of next(): their memory is used again
   std::uint64_t next_to_make = 0;
   std::uint64_t next_to_give = 0;
+  // Without workers, the batch to be given next.
+  PackedBatch made;
+  bool is_made = false;
   std::uint64_t first_given = 0;  // where start() began
   bool stopping = false;
   std::exception_ptr error;
 
-  std::chrono::duration<double> waited{};  // of the thread that calls next()
+  std::chrono::duration<double> waited{};  // of the threads that call next() and prepare()
 
   std::vector<std::jthread> workers;
 };
@@ -331,6 +352,8 @@ struct BatchLoader::Implementation {
 BatchLoader::BatchLoader(const Corpus& corpus, const Options& options)
     : implementation_(std::make_unique<Implementation>(corpus, options)) {}
 BatchLoader::~BatchLoader() = default;
+
+void BatchLoader::prepare() { implementation_->prepare(); }
 
 std::uint64_t BatchLoader::batches_per_epoch() const { return implementation_->batches; }
 
@@ -350,7 +373,8 @@ std::uint64_t loader_memory(const Corpus& corpus, const BatchLoader::Options& op
   constexpr std::uint64_t kWindowPosts = kWindowBlocks * kBlockPosts;
   const std::uint64_t held = std::min(posts, kWindowsHeld * kWindowPosts) + std::min(posts, kWindowPosts);
   // One batch more with each worker, and one with the step.
-  const std::uint64_t made = (options.prefetch + options.workers + 1) * std::uint64_t{options.batch_size};
+  const std::uint64_t ahead = options.workers == 0 ? 1 : options.prefetch + options.workers;
+  const std::uint64_t made = (ahead + 1) * std::uint64_t{options.batch_size};
   // Without the header, 4 bytes an id and 16 a post: here two offsets of 4.
   const double ids_per_post = static_cast<double>(corpus.bytes() - 16 * posts) / static_cast<double>(posts);
   const std::uint64_t copied = (small ? 0 : held) + std::min(made, posts);

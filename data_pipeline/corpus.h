@@ -150,8 +150,9 @@ class BatchLoader {
     std::uint32_t batch_size = 512;
     std::uint64_t seed = 1;
     bool shuffle = true;         // false: the corpus' order
-    std::uint32_t workers = 1;   // threads that make batches; 0: the caller of next() does
-    std::uint32_t prefetch = 8;  // batches made ahead, at most
+    std::uint32_t workers = 1;   // threads that make batches; 0: the caller of prepare() or next() does
+    std::uint32_t prefetch = 8;  // batches that workers make ahead, at most
+    bool read_ahead = true;      // windows are read by threads of their own
     std::function<void(PackedBatch&)> transform = nullptr;  // done to each batch by the thread that makes it
   };
   BatchLoader(const Corpus& corpus, const Options& options);
@@ -169,8 +170,11 @@ class BatchLoader {
   void start(std::uint64_t epoch, std::uint64_t first_batch = 0);
   // The next batch; false at the end of the epoch. An error in a worker is thrown here.
   bool next(PackedBatch& batch);
+  // Without workers: makes the batch that next() will give, if that is not done yet, in the caller's time. It
+  // may be another thread than that of next(), but not at the same time. An error is thrown by next().
+  void prepare();
   // How long next() had to wait since start() because the batch asked for was not made yet; without workers,
-  // how long it made batches itself.
+  // how long prepare() and next() waited for a window to be read.
   [[nodiscard]] double seconds_waited() const;
 
  private:

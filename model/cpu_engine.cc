@@ -43,7 +43,8 @@ at::Tensor view(float* data, std::int64_t rows, std::int64_t columns) {
 // What a step computes on the way; kept from step to step so that nothing is allocated anew.
 struct Workspace {
   std::vector<std::uint32_t> words;     // [tokens] row of the word table, or kNoWord where dropped
-  kernels::DistinctWords distinct;      // of these
+  std::vector<std::uint32_t> grouped;   // [tokens] the same for the thread that groups them, bag only
+  kernels::DistinctWords distinct;      // of these; a bag's are grouped by post
   std::vector<float> maxima;            // [posts, filters], then tanh of it
   std::vector<std::uint32_t> places;    // [posts, filters]
   std::vector<float> features;          // [posts, filters] tanh(tanh(maximum)), with dropout when training
@@ -67,8 +68,8 @@ struct Workspace {
   std::vector<std::uint32_t> hashtag_rows, hashtag_sources;  // [contributions]
   std::vector<float> hashtag_coefficients, hashtag_self;     // [contributions]
   kernels::RowGroups hashtag_groups;                         // the above by hashtag
-  std::vector<std::uint32_t> sources;                        // [tokens]
-  std::vector<float> coefficients;                           // [tokens], bag only
+  std::vector<std::uint32_t> sources;                        // [tokens], bag: [posts]
+  std::vector<float> coefficients;                           // [posts], bag only
 };
 
 class CpuEngine final : public Engine {
@@ -96,24 +97,59 @@ class CpuEngine final : public Engine {
 
   [[nodiscard]] kernels::ConvShape shape() const { return {config.dim, config.window, config.filters}; }
 
-  // Post vectors of posts given by `offsets` and `words`, with dropout, into workspace.post_vectors.
-  float* forward(std::size_t posts, const std::uint32_t* offsets, const std::uint32_t* words, bool as_bag,
-                 std::uint64_t step) {
+  // Post vectors of the batch by the mean of the words, with dropout, into workspace.post_vectors; and what
+  // the update of the words' rows needs.
+  float* forward_bag(const PackedBatch& batch, std::uint64_t step, const std::function<void()>& meanwhile) {
     Workspace& w = workspace;
+    const std::size_t posts = batch.posts();
     const std::size_t dim = config.dim;
+    const std::uint32_t* const offsets = batch.token_offsets.data();
     float* vectors = room_for(w.post_vectors, posts * dim);
-    if (as_bag || !is_cnn()) {
-      float* scales = room_for(w.scales, posts);
-      kernels::bag_forward({posts, offsets, words, pooling_of(config)}, values_of(parameters.words), dim,
-                           vectors, scales, w.distinct.grouper, w.distinct.groups, context);
-      if (!is_cnn() && config.dropout > 0) {
-        auto* kept = room_for(w.kept, posts * kernels::bytes_of(dim));
-        for_posts(posts, kPostsPerTask, [&](std::int64_t first, std::int64_t count) {
-          drop_posts(dropout(step), first, count, dim, vectors, kept);
-        });
+    float* scales = room_for(w.scales, posts);
+    // Under a cnn that trains as a bag, it is the features that dropout is for.
+    const kernels::Dropout drop = is_cnn() ? kernels::Dropout{} : dropout(step);
+    auto* kept = room_for(w.kept, drop.limit == 0 ? 0 : posts * kernels::bytes_of(dim));
+    const std::uint32_t* const words = start_draws(batch);
+    const bool drops = words != batch.tokens.data();
+    auto* grouped = room_for(w.grouped, drops ? batch.tokens.size() : 0);
+    const kernels::WarpConfig search = search_of(posts);
+    const kernels::WarpBatch warp_batch = warp_batch_of(batch, step);
+    const std::size_t fill_tasks = is_scored(config.loss) ? 0 : kernels::start_pool(search, dim, context);
+    // The first and the last task are the longest, and far from each other.
+    constexpr std::size_t kPerTask = 8;
+    const std::size_t post_tasks = (posts + kPerTask - 1) / kPerTask;
+    context.pool.run(1 + post_tasks + 1, [&](std::size_t task, std::size_t) {
+      if (task > post_tasks) return meanwhile();
+      if (task == 0) {
+        // To draw a second time costs less than to wait for what others draw.
+        if (drops) drop_words(batch, step, 0, batch.tokens.size(), grouped);
+        w.distinct.grouper.group_by_post(drops ? grouped : words, offsets, posts, w.distinct.groups);
+        return;
       }
-      return vectors;
-    }
+      const std::size_t first = (task - 1) * kPerTask;
+      const std::size_t last = std::min(posts, first + kPerTask);
+      draw(batch, step, first, last);
+      kernels::bag_forward({posts, offsets, words, pooling_of(config)}, values_of(parameters.words), dim,
+                           first, last, vectors, scales, context);
+      drop_posts(drop, first, last, dim, vectors, kept);
+      for (std::size_t fill = (task - 1) * fill_tasks / post_tasks; fill < task * fill_tasks / post_tasks;
+           ++fill)
+        kernels::fill_pool(search, warp_batch, fill, context);
+    });
+    return vectors;
+  }
+
+  // The same by the convolution.
+  float* forward_cnn(const PackedBatch& batch, std::uint64_t step) {
+    Workspace& w = workspace;
+    const std::size_t posts = batch.posts();
+    const std::size_t dim = config.dim;
+    const std::uint32_t* const offsets = batch.token_offsets.data();
+    const std::uint32_t* const words = start_draws(batch);
+    for_posts(posts, kPostsPerTask, [&](std::int64_t first, std::int64_t count) {
+      draw(batch, step, static_cast<std::size_t>(first), static_cast<std::size_t>(first + count));
+    });
+    float* vectors = room_for(w.post_vectors, posts * dim);
     kernels::gather_words(words, offsets[posts], values_of(parameters.words), dim, w.distinct, context);
     const std::size_t filters = config.filters;
     float* maxima = room_for(w.maxima, posts * filters);
@@ -143,57 +179,51 @@ class CpuEngine final : public Engine {
     return {config.seed, step, drop_limit(config.dropout), 1 / (1 - config.dropout)};
   }
 
-  // Dropout in place of the posts' rows of `values` [posts, columns].
-  void drop_posts(const kernels::Dropout& drop, std::int64_t first, std::int64_t count, std::size_t columns,
+  // Dropout in place of rows [begin, end) of `values` [posts, columns].
+  void drop_posts(const kernels::Dropout& drop, std::size_t begin, std::size_t end, std::size_t columns,
                   float* values, std::uint8_t* kept) const {
-    const auto begin = static_cast<std::size_t>(first);
-    const std::size_t end = begin + static_cast<std::size_t>(count);
-    kernels::draw_kept(drop, begin, end, columns, kept, context);
     if (drop.limit == 0) return;
+    kernels::draw_kept(drop, begin, end, columns, kept, context);
     for (std::size_t post = begin; post < end; ++post) {
       kernels::drop_values(drop, kept + post * kernels::bytes_of(columns), columns, values + post * columns,
                            context);
     }
   }
 
-  // The random choices of a step: the batch's tokens, some left out, and one positive of each post, drawn
-  // uniformly, if not all of them are. Returns the tokens.
-  const std::uint32_t* draw(const PackedBatch& batch, std::uint64_t step) {
+  // Room for the random choices of a step, which draw() makes: the batch's tokens, some left out, and one
+  // positive of each post, if not all of them are. Returns the tokens.
+  const std::uint32_t* start_draws(const PackedBatch& batch) {
     Workspace& w = workspace;
-    const std::uint32_t limit = drop_limit(config.word_dropout);
-    const std::size_t tokens = limit == 0 ? 0 : batch.tokens.size();
-    auto* words = room_for(w.words, tokens);
-    for (std::size_t post = 0; post < batch.posts(); ++post) {
+    const std::size_t posts = batch.posts();
+    for (std::size_t post = 0; post < posts; ++post) {
       if (batch.hashtag_offsets[post] == batch.hashtag_offsets[post + 1])
         throw std::logic_error("train_step: a post without a hashtag");
     }
-    const bool one = !config.all_positives;
-    const std::size_t posts = batch.posts();
-    auto* positives = room_for(w.positives, one ? posts : batch.hashtags.size());
+    auto* positives = room_for(w.positives, config.all_positives ? batch.hashtags.size() : posts);
     auto* offsets = room_for(w.positive_offsets, posts + 1);
-    if (one) {
-      std::iota(offsets, offsets + posts + 1, 0U);
-    } else {
+    if (config.all_positives) {
       std::copy(batch.hashtags.begin(), batch.hashtags.end(), positives);
       std::copy(batch.hashtag_offsets.begin(), batch.hashtag_offsets.end(), offsets);
+    } else {
+      std::iota(offsets, offsets + posts + 1, 0U);
     }
-    // So many that to wake a thread for them pays.
-    constexpr std::size_t kPostsPerDraw = 512;
-    // A task drops the tokens of its posts, from and to whole blocks of random numbers.
-    const auto block_at = [&](std::size_t post) {
-      return std::min(tokens, (std::size_t{batch.token_offsets[post]} + 7) / 8 * 8);
-    };
-    context.pool.run((posts + kPostsPerDraw - 1) / kPostsPerDraw, [&](std::size_t task, std::size_t) {
-      const std::size_t first = task * kPostsPerDraw;
-      const std::size_t last = std::min(posts, first + kPostsPerDraw);
-      if (limit != 0)
-        kernels::drop_words({config.seed, step, limit, 1}, batch.tokens.data(), block_at(first),
-                            block_at(last), words, context);
-      if (one)
-        kernels::draw_positives(config.seed, step, batch.hashtags.data(), batch.hashtag_offsets.data(), first,
-                                last, positives, context);
-    });
-    return limit == 0 ? batch.tokens.data() : words;
+    if (drop_limit(config.word_dropout) == 0) return batch.tokens.data();
+    return room_for(w.words, batch.tokens.size());
+  }
+
+  // Those of posts [begin, end).
+  void draw(const PackedBatch& batch, std::uint64_t step, std::size_t begin, std::size_t end) {
+    if (drop_limit(config.word_dropout) != 0)
+      drop_words(batch, step, batch.token_offsets[begin], batch.token_offsets[end], workspace.words.data());
+    if (!config.all_positives) {
+      kernels::draw_positives(config.seed, step, batch.hashtags.data(), batch.hashtag_offsets.data(), begin,
+                              end, workspace.positives.data(), context);
+    }
+  }
+  void drop_words(const PackedBatch& batch, std::uint64_t step, std::size_t begin, std::size_t end,
+                  std::uint32_t* words) const {
+    kernels::drop_words({config.seed, step, drop_limit(config.word_dropout), 1}, batch.tokens.data(), begin,
+                        end, words, context);
   }
 
   [[nodiscard]] kernels::Optimizer optimizer(float rate) const {
@@ -212,23 +242,27 @@ class CpuEngine final : public Engine {
     auto* rows = room_for(w.hashtag_rows, 2 * pairs);
     auto* sources = room_for(w.hashtag_sources, 2 * pairs);
     auto* coefficients = room_for(w.hashtag_coefficients, 2 * pairs);
-    auto* self = room_for(w.hashtag_self, 2 * pairs);
+    const bool with_self = config.score == ScoreType::cosine;
+    auto* self = room_for(w.hashtag_self, with_self ? 2 * pairs : 0);
+    std::size_t count = 0;
     for (std::size_t post = 0; post < posts; ++post) {
       for (std::size_t i = w.positive_offsets[post]; i < w.positive_offsets[post + 1]; ++i) {
-        const bool found = w.violators[i] != kernels::kNoViolator;
-        rows[2 * i] = found ? w.positives[i] : kernels::kNoRow;
-        rows[2 * i + 1] = w.violators[i];
-        sources[2 * i] = sources[2 * i + 1] = static_cast<std::uint32_t>(post);
-        coefficients[2 * i] = w.positive_gradient[i].post;
-        self[2 * i] = w.positive_gradient[i].row;
-        coefficients[2 * i + 1] = w.negative_gradient[i].post;
-        self[2 * i + 1] = w.negative_gradient[i].row;
+        rows[count] = w.positives[i];
+        rows[count + 1] = w.violators[i];
+        sources[count] = sources[count + 1] = static_cast<std::uint32_t>(post);
+        coefficients[count] = w.positive_gradient[i].post;
+        coefficients[count + 1] = w.negative_gradient[i].post;
+        if (with_self) {
+          self[count] = w.positive_gradient[i].row;
+          self[count + 1] = w.negative_gradient[i].row;
+        }
+        // Written over, if it is not to stay.
+        count += w.violators[i] != kernels::kNoViolator ? 2 : 0;
       }
     }
-    static_assert(kernels::kNoViolator == kernels::kNoRow);
-    hashtag_grouper.group(rows, 2 * pairs, w.hashtag_groups);
+    hashtag_grouper.group(rows, count, w.hashtag_groups);
     return {&w.hashtag_groups,
-            {w.post_vectors.data(), sources, coefficients, self},
+            {w.post_vectors.data(), sources, coefficients, with_self ? self : nullptr},
             values_of(parameters.hashtags),
             sums_of(parameters.hashtags)};
   }
@@ -247,40 +281,35 @@ class CpuEngine final : public Engine {
   }
 
   // Each word of a post takes the post's gradient divided by the number of its words.
-  void backward_bag(std::size_t posts, const std::uint32_t* offsets, std::uint64_t step, float rate) {
+  void backward_bag(std::size_t posts, std::uint64_t step, float rate) {
     Workspace& w = workspace;
-    auto* sources = room_for(w.sources, offsets[posts]);
-    auto* coefficients = room_for(w.coefficients, offsets[posts]);
-    // Under a cnn that trains as a bag, it is the features that dropout is for.
     const kernels::Dropout drop = is_cnn() ? kernels::Dropout{} : dropout(step);
-    kernels::TableUpdate hashtags;
-    constexpr std::size_t kPerTask = 64;
-    context.pool.run(1 + (posts + kPerTask - 1) / kPerTask, [&](std::size_t task, std::size_t) {
-      if (task == 0) {
-        hashtags = group_hashtags(posts);
-        return;
-      }
-      for (std::size_t post = (task - 1) * kPerTask; post < std::min(posts, task * kPerTask); ++post) {
-        if (drop.limit != 0) {
+    if (drop.limit != 0) {
+      for_posts(posts, kPostsPerTask, [&](std::int64_t first, std::int64_t count) {
+        for (auto post = static_cast<std::size_t>(first); post < static_cast<std::size_t>(first + count);
+             ++post) {
           kernels::drop_values(drop, w.kept.data() + post * kernels::bytes_of(config.dim), config.dim,
                                w.post_gradient.data() + post * config.dim, context);
         }
-        // Without a violator there is no gradient, and the words' rows are left alone.
-        const bool found = w.has_gradient[post] != 0;
-        std::fill(sources + offsets[post], sources + offsets[post + 1], static_cast<std::uint32_t>(post));
-        std::fill(coefficients + offsets[post], coefficients + offsets[post + 1], found ? w.scales[post] : 0);
-      }
-    });
+      });
+    }
+    auto* sources = room_for(w.sources, posts);
+    auto* coefficients = room_for(w.coefficients, posts);
+    for (std::size_t post = 0; post < posts; ++post) {
+      sources[post] = static_cast<std::uint32_t>(post);
+      // Without a violator there is no gradient, and the words' rows are left alone.
+      coefficients[post] = w.has_gradient[post] != 0 ? w.scales[post] : 0;
+    }
     const kernels::TableUpdate updates[] = {{&w.distinct.groups,
                                              {w.post_gradient.data(), sources, coefficients, nullptr},
                                              values_of(parameters.words),
                                              sums_of(parameters.words)},
-                                            hashtags};
+                                            group_hashtags(posts)};
     kernels::update_rows(optimizer(rate), updates, std::size(updates), config.dim, context);
   }
 
   void backward_cnn(std::size_t posts, const std::uint32_t* offsets, std::uint64_t step, float rate,
-                    float encoder_rate) {
+                    float encoder_rate, const std::function<void()>& meanwhile) {
     Workspace& w = workspace;
     const auto filters = static_cast<std::int64_t>(config.filters);
     const auto dim = static_cast<std::int64_t>(config.dim);
@@ -295,7 +324,8 @@ class CpuEngine final : public Engine {
     const auto column_tasks = static_cast<std::size_t>((filters + kColumnsPerTask - 1) / kColumnsPerTask);
     const auto post_tasks = static_cast<std::size_t>((count + kPostsPerTask - 1) / kPostsPerTask);
     const kernels::Dropout drop = dropout(step);
-    context.pool.run(column_tasks + post_tasks, [&](std::size_t task, std::size_t) {
+    context.pool.run(column_tasks + post_tasks + 1, [&](std::size_t task, std::size_t) {
+      if (task == column_tasks + post_tasks) return meanwhile();
       at::set_num_threads(1);
       if (task < column_tasks) {
         const std::int64_t first = static_cast<std::int64_t>(task) * kColumnsPerTask;
@@ -352,30 +382,38 @@ class CpuEngine final : public Engine {
     kernels::update_rows(optimizer(rate), updates, std::size(updates), config.dim, context);
   }
 
+  // Of a step whose draws have been started.
+  [[nodiscard]] kernels::WarpConfig search_of(std::size_t posts) const {
+    return search_config(config, rank_weights.data(), negatives(), workspace.positive_offsets[posts]);
+  }
+  [[nodiscard]] kernels::WarpBatch warp_batch_of(const PackedBatch& batch, std::uint64_t step) const {
+    const Workspace& w = workspace;
+    return {.posts = batch.posts(),
+            .dim = config.dim,
+            .rows = config.hashtags,
+            .post_vectors = w.post_vectors.data(),
+            .table = values_of(parameters.hashtags),
+            .own = batch.hashtags.data(),
+            .own_offsets = batch.hashtag_offsets.data(),
+            .positives = w.positives.data(),
+            .positive_offsets = w.positive_offsets.data(),
+            .step = step};
+  }
+
   // The loss and its gradients, by a search for violators.
-  StepStatistics search(const PackedBatch& batch, const float* vectors, std::uint64_t step) {
+  StepStatistics search(const PackedBatch& batch, std::uint64_t step, bool pool_is_filled) {
     Workspace& w = workspace;
     const std::size_t posts = batch.posts();
     const std::size_t pairs = w.positive_offsets[posts];
-    const kernels::WarpBatch warp_batch{posts,
-                                        config.dim,
-                                        config.hashtags,
-                                        vectors,
-                                        values_of(parameters.hashtags),
-                                        batch.hashtags.data(),
-                                        batch.hashtag_offsets.data(),
-                                        w.positives.data(),
-                                        w.positive_offsets.data(),
-                                        step,
-                                        0};
+    kernels::WarpBatch warp_batch = warp_batch_of(batch, step);
+    warp_batch.pool_is_filled = pool_is_filled;
     const kernels::WarpResult result{room_for(w.violators, pairs),
                                      room_for(w.tries, pairs),
                                      room_for(w.losses, pairs),
                                      room_for(w.positive_gradient, pairs),
                                      room_for(w.negative_gradient, pairs),
                                      room_for(w.post_gradient, posts * config.dim)};
-    kernels::warp(search_config(config, rank_weights.data(), negatives(), pairs), warp_batch,
-                  1 / static_cast<float>(pairs), result, context);
+    kernels::warp(search_of(posts), warp_batch, 1 / static_cast<float>(pairs), result, context);
 
     StepStatistics statistics;
     statistics.posts = posts;
@@ -438,21 +476,25 @@ class CpuEngine final : public Engine {
     return statistics;
   }
 
-  StepStatistics train_step(const PackedBatch& batch, std::uint64_t step, float factor,
-                            bool as_bag) override {
+  StepStatistics train_step(const PackedBatch& batch, std::uint64_t step, float factor, bool as_bag,
+                            const std::function<void()>& meanwhile) override {
     const std::size_t posts = batch.posts();
-    if (posts == 0) return {};
-    const std::uint32_t* words = draw(batch, step);
-    float* vectors = forward(posts, batch.token_offsets.data(), words, as_bag, step);
+    if (posts == 0) {
+      meanwhile();
+      return {};
+    }
+    const bool bag = as_bag || !is_cnn();
+    float* vectors = bag ? forward_bag(batch, step, meanwhile) : forward_cnn(batch, step);
 
     const StepStatistics statistics =
-        is_scored(config.loss) ? score(batch, vectors, step) : search(batch, vectors, step);
+        is_scored(config.loss) ? score(batch, vectors, step) : search(batch, step, bag);
     if (!std::isfinite(statistics.loss)) fail_of_divergence("step", step);
     const float rate = config.learning_rate * factor;
-    if (as_bag || !is_cnn()) {
-      backward_bag(posts, batch.token_offsets.data(), step, rate);
+    if (bag) {
+      backward_bag(posts, step, rate);
     } else {
-      backward_cnn(posts, batch.token_offsets.data(), step, rate, config.encoder_learning_rate * factor);
+      backward_cnn(posts, batch.token_offsets.data(), step, rate, config.encoder_learning_rate * factor,
+                   meanwhile);
     }
     return statistics;
   }

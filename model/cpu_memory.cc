@@ -42,7 +42,7 @@ CpuMemory estimate_cpu_memory(const ModelConfig& config, const StepSize& size) {
     values += posts * negatives + (posts + negatives) * (2 * dim + 11);
   }
   values += 11 * contributions;  // rows to selves, grouped rows, the sort's own memory
-  if (config.word_dropout > 0) values += tokens;
+  if (config.word_dropout > 0) values += (filters > 0 ? 1 : 2) * tokens;
   if (filters > 0) {
     values += 4 * posts * filters + posts * filters / 32;  // maxima, places, features, gradient; kept bits
     values += 2 * tokens + 2 * distinct;                   // tokens as distinct words, and grouped

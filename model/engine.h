@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -21,7 +22,7 @@ class Engine {
 
   // See Model, which has checked its arguments.
   virtual StepStatistics train_step(const PackedBatch& batch, std::uint64_t step, float learning_rate_factor,
-                                    bool as_bag) = 0;
+                                    bool as_bag, const std::function<void()>& meanwhile) = 0;
   virtual StepStatistics finish_steps() = 0;
   // From the next step on.
   void use_negatives(kernels::Negatives negatives) { negatives_ = negatives; }

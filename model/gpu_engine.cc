@@ -113,10 +113,12 @@ class GpuEngine final : public Engine {
     on_device([&] { prepare(); });
   }
 
-  StepStatistics train_step(const PackedBatch& batch, std::uint64_t step, float factor,
-                            bool as_bag) override {
-    if (batch.posts() == 0) return {};
-    return on_device([&] { return enqueue_step(batch, step, factor, as_bag); });
+  StepStatistics train_step(const PackedBatch& batch, std::uint64_t step, float factor, bool as_bag,
+                            const std::function<void()>& meanwhile) override {
+    StepStatistics statistics;
+    if (batch.posts() > 0) statistics = on_device([&] { return enqueue_step(batch, step, factor, as_bag); });
+    meanwhile();
+    return statistics;
   }
 
   StepStatistics finish_steps() override {

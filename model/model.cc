@@ -95,8 +95,10 @@ Model& Model::operator=(Model&&) noexcept = default;
 const ModelConfig& Model::config() const { return implementation_->config; }
 
 StepStatistics Model::train_step(const PackedBatch& batch, std::uint64_t step, float learning_rate_factor,
-                                 bool as_bag) {
-  return implementation_->engine->train_step(batch, step, learning_rate_factor, as_bag);
+                                 bool as_bag, const std::function<void()>& meanwhile) {
+  const std::function<void()> nothing = [] {};
+  return implementation_->engine->train_step(batch, step, learning_rate_factor, as_bag,
+                                             meanwhile ? meanwhile : nothing);
 }
 
 StepStatistics Model::finish_steps() { return implementation_->engine->finish_steps(); }

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -119,8 +120,11 @@ class Model {
   // A GPU works on the step after the call has returned. The statistics are those of the steps that have
   // become known since the last call: on the CPU this one's, on a GPU those of some steps before, and
   // finish_steps() waits for the rest. Loss errors come with the statistics.
+  //
+  // `meanwhile` is called once, by any of the step's threads: other work that takes its share of the cores
+  // beside the step's. It must not throw.
   StepStatistics train_step(const PackedBatch& batch, std::uint64_t step, float learning_rate_factor,
-                            bool as_bag);
+                            bool as_bag, const std::function<void()>& meanwhile = {});
   [[nodiscard]] StepStatistics finish_steps();
 
   // The way to have negatives from the next step on: config().negatives, or where that is automatic, the one

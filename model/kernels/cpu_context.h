@@ -50,6 +50,7 @@ struct CpuContext {
   const SimdKernels* simd;
   std::vector<Floats> scratch;  // one for each thread; grows to what the largest task needs
   Floats shared;                // what a kernel's tasks read together; grows likewise
+  Floats negatives;             // see start_pool() in warp.h
 };
 
 }  // namespace tagspace::kernels

@@ -40,9 +40,26 @@ std::span<const SimdKernels* const> available_simd_kernels() {
 
 namespace {
 
-constexpr std::size_t kPostsPerTask = 4;  // some of them need a thousand tries
+constexpr std::size_t kPostsPerTask = 2;  // some of them need a thousand tries
+
+SharedPool pool_of(const WarpConfig& config, std::size_t dim, CpuContext& context) {
+  float* const vectors = context.negatives.data();
+  float* const inverses = vectors + config.pool * dim;
+  return {reinterpret_cast<std::uint32_t*>(inverses + config.pool), vectors, inverses};
+}
 
 }  // namespace
+
+std::size_t start_pool(const WarpConfig& config, std::size_t dim, CpuContext& context) {
+  if (config.negatives != Negatives::shared) return 0;
+  room_for(context.negatives, config.pool * (dim + 2));
+  return config.pool / kPoolTask;
+}
+
+void fill_pool(const WarpConfig& config, const WarpBatch& batch, std::size_t task, CpuContext& context) {
+  const auto begin = static_cast<std::uint32_t>(task) * kPoolTask;
+  context.simd->fill_pool(config, batch, pool_of(config, batch.dim, context), begin, begin + kPoolTask);
+}
 
 void warp(const WarpConfig& config, const WarpBatch& batch, float gradient_scale, const WarpResult& result,
           CpuContext& context) {
@@ -50,17 +67,12 @@ void warp(const WarpConfig& config, const WarpBatch& batch, float gradient_scale
       config.negatives == Negatives::exact
           ? std::max<std::size_t>(kPairsAtOnce, batch.posts / (2 * context.pool.threads()))
           : kPostsPerTask;
-  SharedPool pool{};
-  if (config.negatives == Negatives::shared) {
-    const std::size_t draws = config.pool;
-    pool.vectors = shared_of(context, draws * (batch.dim + 2));
-    pool.inverses = pool.vectors + draws * batch.dim;
-    pool.rows = reinterpret_cast<std::uint32_t*>(pool.inverses + draws);
-    for_ranges(context, draws, kPoolTask, [&](std::size_t begin, std::size_t end) {
-      context.simd->fill_pool(config, batch, pool, static_cast<std::uint32_t>(begin),
-                              static_cast<std::uint32_t>(end));
-    });
+  if (!batch.pool_is_filled) {
+    context.pool.run(start_pool(config, batch.dim, context),
+                     [&](std::size_t task, std::size_t) { fill_pool(config, batch, task, context); });
   }
+  const SharedPool pool =
+      config.negatives == Negatives::shared ? pool_of(config, batch.dim, context) : SharedPool{};
   const std::size_t floats_of_bits =
       config.negatives == Negatives::exact
           ? kPairsAtOnce * words_of_bits(batch.rows) * (sizeof(std::uint64_t) / sizeof(float))

@@ -235,20 +235,13 @@ class ConvBackward {
 void bag_forward(const PackedTokens& tokens, const float* word_vectors, std::size_t dim, float* post_vectors,
                  float* scales, CpuContext& context) {
   for_ranges(context, tokens.posts, kPostsPerTask, [&](std::size_t begin, std::size_t end) {
-    context.simd->bag_posts(tokens, word_vectors, dim, post_vectors, scales, begin, end);
+    bag_forward(tokens, word_vectors, dim, begin, end, post_vectors, scales, context);
   });
 }
 
-void bag_forward(const PackedTokens& tokens, const float* word_vectors, std::size_t dim, float* post_vectors,
-                 float* scales, RowGrouper& grouper, RowGroups& words, CpuContext& context) {
-  context.pool.run(1 + tasks_of(tokens.posts, kPostsPerTask), [&](std::size_t task, std::size_t) {
-    if (task == 0) {
-      grouper.group(tokens.words, tokens.offsets[tokens.posts], words);
-      return;
-    }
-    context.simd->bag_posts(tokens, word_vectors, dim, post_vectors, scales, (task - 1) * kPostsPerTask,
-                            std::min(tokens.posts, task * kPostsPerTask));
-  });
+void bag_forward(const PackedTokens& tokens, const float* word_vectors, std::size_t dim, std::size_t begin,
+                 std::size_t end, float* post_vectors, float* scales, const CpuContext& context) {
+  context.simd->bag_posts(tokens, word_vectors, dim, post_vectors, scales, begin, end);
 }
 
 void gather_words(const std::uint32_t* words, std::size_t tokens, const float* word_vectors, std::size_t dim,

@@ -36,10 +36,9 @@ void bag_forward_reference(const PackedTokens& tokens, const float* word_vectors
                            float* post_vectors, float* scales);
 void bag_forward(const PackedTokens& tokens, const float* word_vectors, std::size_t dim, float* post_vectors,
                  float* scales, CpuContext& context);
-// With the tokens grouped by word too, which the update of the words' rows will need: a thread does that
-// while the others take the means.
-void bag_forward(const PackedTokens& tokens, const float* word_vectors, std::size_t dim, float* post_vectors,
-                 float* scales, RowGrouper& grouper, RowGroups& words, CpuContext& context);
+// The same of posts [begin, end), in the caller's time.
+void bag_forward(const PackedTokens& tokens, const float* word_vectors, std::size_t dim, std::size_t begin,
+                 std::size_t end, float* post_vectors, float* scales, const CpuContext& context);
 
 // --- The distinct words of a batch
 // --------------------------------------------------------------------------------
@@ -115,9 +114,9 @@ void draw_kept_reference(const Dropout& dropout, std::size_t begin, std::size_t 
 void draw_kept(const Dropout& dropout, std::size_t begin, std::size_t end, std::size_t columns,
                std::uint8_t* kept, const CpuContext& context);
 
-// The tokens [begin, end) of a batch, of which begin is a multiple of 8, with some left out: words[t] is
-// kNoWord if 16 bits of a random number are below the limit, token t's being number t mod 8 of
-// random_words(seed, word_dropout, step, t / 8, 0); else from[t].
+// The tokens [begin, end) of a batch, with some left out: words[t] is kNoWord if 16 bits of a random number
+// are below the limit, token t's being number t mod 8 of random_words(seed, word_dropout, step, t / 8, 0);
+// else from[t].
 void drop_words_reference(const Dropout& dropout, const std::uint32_t* from, std::size_t begin,
                           std::size_t end, std::uint32_t* words);
 void drop_words(const Dropout& dropout, const std::uint32_t* from, std::size_t begin, std::size_t end,

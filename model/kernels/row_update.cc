@@ -2,6 +2,8 @@
 #include "model/kernels/row_update.h"
 
 #include <algorithm>
+#include <bit>
+#include <numeric>
 
 #include "model/kernels/simd.h"
 #include "model/kernels/tasks.h"
@@ -15,46 +17,80 @@ constexpr std::size_t kElementsPerTask = 16384;
 }  // namespace
 
 void RowGrouper::group(const std::uint32_t* keys, std::size_t count, RowGroups& groups) {
-  sorted_.resize(count);
+  std::uint64_t* const entries = room_for(count);
   std::size_t used = 0;
-  std::uint32_t largest = 0;
+  // Written in any case, and written over if it is not to stay: that costs no jump.
   for (std::size_t i = 0; i < count; ++i) {
-    if (keys[i] == kNoRow) continue;
-    sorted_[used++] = std::uint64_t{keys[i]} << 32 | i;
-    largest = std::max(largest, keys[i]);
+    entries[used] = std::uint64_t{keys[i]} << 32 | i;
+    used += keys[i] != kNoRow ? 1 : 0;
   }
-  sorted_.resize(used);
-  buffer_.resize(used);
-  // For few keys, to sum up a long histogram would cost more than another pass.
-  if (used < 2048) {
-    sort<8>(largest);
-  } else {
-    sort<11>(largest);
-  }
-  groups.rows.clear();
-  groups.offsets.clear();
-  groups.order.resize(used);
-  for (std::size_t i = 0; i < used; ++i) {
-    const auto row = static_cast<std::uint32_t>(sorted_[i] >> 32);
-    if (groups.rows.empty() || groups.rows.back() != row) {
-      groups.rows.push_back(row);
-      groups.offsets.push_back(static_cast<std::uint32_t>(i));
-    }
-    groups.order[i] = static_cast<std::uint32_t>(sorted_[i]);
-  }
-  groups.offsets.push_back(static_cast<std::uint32_t>(used));
+  sort(used);
+  list(used, groups);
 }
 
-template <unsigned kBits>
-void RowGrouper::sort(std::uint32_t largest) {
-  for (unsigned shift = 0; shift < 32 && (largest >> shift) != 0; shift += kBits) {
-    const auto digit = [&](std::uint64_t entry) { return (entry >> (32 + shift)) & ((1U << kBits) - 1); };
-    std::uint32_t starts[(1U << kBits) + 1] = {};
-    for (const auto entry : sorted_) ++starts[digit(entry) + 1];
-    for (std::size_t d = 0; d < (1U << kBits); ++d) starts[d + 1] += starts[d];
-    for (const auto entry : sorted_) buffer_[starts[digit(entry)]++] = entry;
+void RowGrouper::group_by_post(const std::uint32_t* keys, const std::uint32_t* offsets, std::size_t posts,
+                               RowGroups& groups) {
+  std::uint64_t* const entries = room_for(offsets[posts]);
+  std::size_t used = 0;
+  for (std::size_t post = 0; post < posts; ++post) {
+    for (std::uint32_t i = offsets[post]; i < offsets[post + 1]; ++i) {
+      entries[used] = std::uint64_t{keys[i]} << 32 | post;
+      used += keys[i] != kNoRow ? 1 : 0;
+    }
+  }
+  sort(used);
+  list(used, groups);
+}
+
+std::uint64_t* RowGrouper::room_for(std::size_t count) {
+  if (sorted_.size() < count + 1) {
+    sorted_.resize(count + 1);
+    buffer_.resize(count + 1);
+  }
+  return sorted_.data();
+}
+
+// By the least significant digit first, in as few passes as digits of at most kMostBits bits need.
+void RowGrouper::sort(std::size_t count) {
+  constexpr unsigned kMostBits = 11;
+  constexpr unsigned kMostDigits = (32 + kMostBits - 1) / kMostBits;
+  std::uint64_t all = 0;
+  for (std::size_t i = 0; i < count; ++i) all |= sorted_[i];
+  const auto bits = static_cast<unsigned>(std::bit_width(all >> 32));
+  const unsigned digits = (bits + kMostBits - 1) / kMostBits;
+  if (digits == 0) return;
+  const unsigned width = (bits + digits - 1) / digits;
+  const std::uint64_t mask = (1U << width) - 1;
+  std::uint32_t starts[kMostDigits][1U << kMostBits];
+  for (unsigned d = 0; d < digits; ++d) std::fill_n(starts[d], mask + 1, 0U);
+  for (std::size_t i = 0; i < count; ++i) {
+    for (unsigned d = 0; d < digits; ++d) ++starts[d][sorted_[i] >> (32 + d * width) & mask];
+  }
+  for (unsigned d = 0; d < digits; ++d) {
+    std::exclusive_scan(starts[d], starts[d] + mask + 1, starts[d], 0U);
+    for (std::size_t i = 0; i < count; ++i)
+      buffer_[starts[d][sorted_[i] >> (32 + d * width) & mask]++] = sorted_[i];
     sorted_.swap(buffer_);
   }
+}
+
+void RowGrouper::list(std::size_t count, RowGroups& groups) const {
+  groups.rows.resize(count);
+  groups.offsets.resize(count + 1);
+  groups.order.resize(count);
+  std::size_t rows = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto row = static_cast<std::uint32_t>(sorted_[i] >> 32);
+    groups.order[i] = static_cast<std::uint32_t>(sorted_[i]);
+    // The group that it begins, or goes on with.
+    const bool begins = i == 0 || sorted_[i - 1] >> 32 != row;
+    rows += begins ? 1 : 0;
+    groups.rows[rows - 1] = row;
+    groups.offsets[rows] = static_cast<std::uint32_t>(i + 1);
+  }
+  groups.offsets[0] = 0;
+  groups.rows.resize(rows);
+  groups.offsets.resize(rows + 1);
 }
 
 // A task is as many rows as have about kCostPerTask contributions, a row itself counted as one: a few words

@@ -37,12 +37,18 @@ constexpr std::uint32_t kNoRow = 0xFFFFFFFF;
 class RowGrouper {
  public:
   void group(const std::uint32_t* keys, std::size_t count, RowGroups& groups);
+  // The same for all i < offsets[posts], where contributions are called by the number of their post: that of
+  // i has the number p if offsets[p] <= i < offsets[p + 1], and is in `order` as often as it has
+  // contributions.
+  void group_by_post(const std::uint32_t* keys, const std::uint32_t* offsets, std::size_t posts,
+                     RowGroups& groups);
 
  private:
-  template <unsigned kBits>
-  void sort(std::uint32_t largest);
+  std::uint64_t* room_for(std::size_t count);
+  void sort(std::size_t count);
+  void list(std::size_t count, RowGroups& groups) const;
 
-  std::vector<std::uint64_t> sorted_;
+  std::vector<std::uint64_t> sorted_;  // a row and a contribution's number
   std::vector<std::uint64_t> buffer_;
 };
 

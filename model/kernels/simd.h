@@ -76,7 +76,7 @@ struct SimdKernels {
   // Of posts [begin, end), or of one post: see encoder.h.
   void (*draw_kept)(const Dropout&, std::size_t begin, std::size_t end, std::size_t columns,
                     std::uint8_t* kept);
-  // Of tokens [begin, end), of which begin is a multiple of 8.
+  // Of tokens [begin, end).
   void (*drop_words)(const Dropout&, const std::uint32_t* from, std::size_t begin, std::size_t end,
                      std::uint32_t* words);
   void (*draw_positives)(std::uint64_t seed, std::uint64_t step, const std::uint32_t* hashtags,

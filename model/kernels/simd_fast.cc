@@ -21,7 +21,7 @@ void add_scaled(float factor, const float* source, float* target, std::size_t co
 
 void bag_posts(const PackedTokens& tokens, const float* word_vectors, std::size_t dim, float* post_vectors,
                float* scales, std::size_t begin, std::size_t end) {
-  constexpr std::uint32_t kAhead = 4;
+  constexpr std::uint32_t kAhead = 10;
   for (std::size_t post = begin; post < end; ++post) {
     float* sum = post_vectors + post * dim;
     for (std::size_t i = 0; i < dim; ++i) sum[i] = 0;
@@ -77,19 +77,52 @@ void draw_kept(const Dropout& dropout, std::size_t begin, std::size_t end, std::
   }
 }
 
+// The numbers of 64 tokens of which the first is that of an even number of blocks: all ones for a token that
+// is left out, else zeros.
+using Sixteen = std::uint32_t __attribute__((vector_size(64)));
+inline void draw_left_out(const Dropout& dropout, std::size_t first, Sixteen (&left_out)[4]) {
+  const EightBlocks random(dropout.seed, RandomStream::word_dropout, dropout.step,
+                           kFirstEight + static_cast<std::uint32_t>(first / 8), Eight{});
+  const Eight(&w)[4] = random.words;
+  const Eight low01 = __builtin_shufflevector(w[0], w[1], 0, 8, 1, 9, 2, 10, 3, 11);
+  const Eight low23 = __builtin_shufflevector(w[2], w[3], 0, 8, 1, 9, 2, 10, 3, 11);
+  const Eight high01 = __builtin_shufflevector(w[0], w[1], 4, 12, 5, 13, 6, 14, 7, 15);
+  const Eight high23 = __builtin_shufflevector(w[2], w[3], 4, 12, 5, 13, 6, 14, 7, 15);
+  // A block's four words side by side hold the numbers in the tokens' order; two blocks a vector.
+  const Eight blocks[4] = {__builtin_shufflevector(low01, low23, 0, 1, 8, 9, 2, 3, 10, 11),
+                           __builtin_shufflevector(low01, low23, 4, 5, 12, 13, 6, 7, 14, 15),
+                           __builtin_shufflevector(high01, high23, 0, 1, 8, 9, 2, 3, 10, 11),
+                           __builtin_shufflevector(high01, high23, 4, 5, 12, 13, 6, 7, 14, 15)};
+  using Numbers = std::uint16_t __attribute__((vector_size(32)));
+  const Numbers limit = Numbers{} + static_cast<std::uint16_t>(dropout.limit - 1);
+  for (int i = 0; i < 4; ++i)
+    left_out[i] = reinterpret_cast<Sixteen>(__builtin_convertvector(
+        reinterpret_cast<Numbers>(blocks[i]) <= limit, std::int32_t __attribute__((vector_size(64)))));
+}
+
 void drop_words(const Dropout& dropout, const std::uint32_t* from, std::size_t begin, std::size_t end,
                 std::uint32_t* words) {
-  for (std::size_t first = begin; first < end; first += 64) {
-    const EightBlocks random(dropout.seed, RandomStream::word_dropout, dropout.step,
-                             kFirstEight + static_cast<std::uint32_t>(first / 8), Eight{});
-    std::uint32_t numbers[8][8];  // [j, block]
-    for (std::uint32_t j = 0; j < 8; ++j) {
-      Eight number;
-      random.get(j, number);
-      __builtin_memcpy(numbers[j], &number, sizeof number);
+  if (dropout.limit == 0) {
+    for (std::size_t t = begin; t < end; ++t) words[t] = from[t];
+    return;
+  }
+  static_assert(kNoWord == 0xFFFFFFFF);
+  for (std::size_t first = begin / 8 * 8; first < end; first += 64) {
+    Sixteen left_out[4];
+    draw_left_out(dropout, first, left_out);
+    if (begin <= first && first + 64 <= end) {
+      for (std::size_t i = 0; i < 4; ++i) {
+        Sixteen tokens;
+        __builtin_memcpy(&tokens, from + first + 16 * i, sizeof tokens);
+        tokens |= left_out[i];
+        __builtin_memcpy(words + first + 16 * i, &tokens, sizeof tokens);
+      }
+      continue;
     }
-    for (std::size_t t = 0; t < 64 && first + t < end; ++t)
-      words[first + t] = numbers[t % 8][t / 8] < dropout.limit ? kNoWord : from[first + t];
+    std::uint32_t each[64];
+    __builtin_memcpy(each, left_out, sizeof each);
+    const std::size_t last = first + 64 < end ? first + 64 : end;
+    for (std::size_t t = first < begin ? begin : first; t < last; ++t) words[t] = from[t] | each[t - first];
   }
 }
 
@@ -175,14 +208,14 @@ void update_row_groups(const Optimizer& optimizer, const RowGroupsView& groups,
                        const RowContributions& contributions, std::size_t dim, float* table, float* sums,
                        std::size_t begin, std::size_t end) {
   constexpr std::size_t kChunk = 64;
-  constexpr std::size_t kAhead = 4;
+  constexpr std::size_t kAhead = 6;
   for (std::size_t group = begin; group < end; ++group) {
     float* row = table + groups.rows[group] * dim;
     float* row_sums = sums == nullptr ? nullptr : sums + groups.rows[group] * dim;
     if (group + kAhead < end) {
       const std::size_t ahead = groups.rows[group + kAhead] * dim;
-      prefetch(table + ahead, dim);
-      if (sums != nullptr) prefetch(sums + ahead, dim);
+      prefetch<Access::write>(table + ahead, dim);
+      if (sums != nullptr) prefetch<Access::write>(sums + ahead, dim);
     }
     bool any = false;
     for (std::size_t i0 = 0; i0 < dim; i0 += kChunk) {

@@ -69,18 +69,21 @@ inline Vec tanh_of(Vec x) {
   return reinterpret_cast<Vec>(reinterpret_cast<VecMask>(e / (e + 2)) | sign);
 }
 
-// Asks memory for all cache lines that `count` floats lie in. Rows whose size 16 does not divide begin
-// anywhere in a line, and reach into one more.
+// Asks memory for all cache lines that `count` floats lie in, for reading or for writing: a line to be
+// written that another core holds, too, would be asked for a second time. Rows whose size 16 does not divide
+// begin anywhere in a line, and reach into one more.
 //
 // Always inlined, as all functions that do nothing else must be: GCC holds a function that only prefetches
 // for one without effect, and leaves its calls out.
+enum class Access { read, write };
+template <Access kAccess = Access::read>
 [[gnu::always_inline]] inline void prefetch(const float* values, std::size_t count) {
   constexpr std::uintptr_t kLine = 64;
   const auto begin = reinterpret_cast<std::uintptr_t>(values) & ~(kLine - 1);
   const auto end = reinterpret_cast<std::uintptr_t>(values + count);
   for (std::uintptr_t line = begin; line < end; line += kLine)
     // A line may begin before the array, where no pointer may go. NOLINTNEXTLINE(performance-no-int-to-ptr)
-    __builtin_prefetch(reinterpret_cast<const void*>(line));
+    __builtin_prefetch(reinterpret_cast<const void*>(line), kAccess == Access::write ? 1 : 0);
 }
 
 }  // namespace

@@ -13,8 +13,10 @@
 
 namespace tagspace::kernels {
 
-// Threads take the next task when they are free, so which thread runs a task is open; results are
-// reproducible as long as a task's result depends on its number alone. The calling thread works too.
+// Each thread begins with a share of its own, the t-th of equal runs of neighbouring tasks, and helps others
+// when it is through: which thread runs a task is open, and results are reproducible as long as a task's
+// result depends on its number alone. But mostly what a thread wrote in one run it reads in the next, if the
+// two runs' tasks are for the same posts. The calling thread works too.
 //
 // A training step is a handful of runs of some hundred microseconds, and to wake a sleeping thread takes tens
 // of them. So a thread that waits looks on for a while before it sleeps, unless there are more threads than
@@ -53,14 +55,23 @@ class ThreadPool {
     std::chrono::nanoseconds patience_{0};
   };
 
-  const Task* task_ = nullptr;
-  std::size_t count_ = 0;
+  // Tasks [begin, end) that a thread has yet to begin, and the run that they belong to, in one word: the
+  // thread takes tasks from the front, others steal from the back. On a cache line of its own, so that it
+  // moves between cores only where something is stolen.
+  struct alignas(64) Share {
+    std::atomic<std::uint64_t> left{0};
+  };
+  [[nodiscard]] std::uint64_t left_of(std::uint64_t seen, std::size_t thread) const;
+  bool steal(std::size_t thread);
+
+  std::vector<Share> shares_;  // one for each thread
   std::mutex error_mutex_;
   std::exception_ptr error_;
-  // Each on a cache line of its own: threads wait for one while others change the next.
-  alignas(64) std::atomic<std::uint32_t> generation_{0};  // counts the runs; what is above is written before
-  alignas(64) std::atomic<std::size_t> next_{0};
-  alignas(64) std::atomic<std::uint32_t> busy_{0};  // workers that have not ended the current run
+  // What threads wait for, each on a cache line of its own.
+  alignas(64) std::atomic<std::uint32_t> generation_{0};  // counts the runs; what follows is written before
+  const Task* task_ = nullptr;
+  std::uint64_t count_ = 0;
+  alignas(64) std::atomic<std::uint32_t> done_{0};  // counts the times that a worker ended a run
   std::atomic<bool> stopping_{false};
   bool may_spin_;  // there is a core for each thread
   Waiter waiter_;  // of the calling thread

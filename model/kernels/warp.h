@@ -88,6 +88,7 @@ struct WarpBatch {
       nullptr;  // [posts + 1]: post i has the pairs offsets[i] .. offsets[i + 1]
   std::uint64_t step = 0;
   std::uint32_t first_pair = 0;  // number of pair 0 within the global batch
+  bool pool_is_filled = false;   // by fill_pool(), for this step
 };
 
 // A row's gradient is post * p + row * T[row].
@@ -111,6 +112,13 @@ void warp_reference(const WarpConfig& config, const WarpBatch& batch, float grad
                     const WarpResult& result);
 void warp(const WarpConfig& config, const WarpBatch& batch, float gradient_scale, const WarpResult& result,
           CpuContext& context);
+
+// Negatives::shared: the pool's rows are put side by side, in `context`, before the search. That needs no
+// post vectors, so it may be done beside what makes them: start_pool() returns the number of tasks, which may
+// run at once and in any order. Of the batch only table, rows, dim and step are read. Otherwise warp() does
+// it.
+[[nodiscard]] std::size_t start_pool(const WarpConfig& config, std::size_t dim, CpuContext& context);
+void fill_pool(const WarpConfig& config, const WarpBatch& batch, std::size_t task, CpuContext& context);
 
 // The way that costs least for a table of `rows` rows where a pair needs `mean_tries` tries of `max_tries`.
 // `shared` only where the pool can have as many draws.

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "data_pipeline/corpus.h"
@@ -110,6 +111,35 @@ TEST_F(BatchLoaderTest, TheOrderDependsOnSeedAndEpochAlone) {
   EXPECT_TRUE(epoch(one, 7) == expected);
   BatchLoader other_seed(data, {.batch_size = 512, .seed = 6});
   EXPECT_FALSE(epoch(other_seed, 7) == expected);
+}
+
+TEST_F(BatchLoaderTest, AnotherThreadMayPrepareTheNextBatch) {
+  const Corpus data = corpus(70000);
+  for (const std::uint32_t workers : {0U, 2U}) {
+    BatchLoader loader(data, {.batch_size = 999, .seed = 5, .workers = workers});
+    const Order expected = epoch(loader, 3);
+    Order order;
+    loader.start(3);
+    for (PackedBatch batch; loader.next(batch);) {
+      std::jthread([&] {
+        loader.prepare();
+        loader.prepare();
+      }).join();
+      append_posts(batch, order);
+    }
+    EXPECT_TRUE(order == expected) << workers << " workers";
+    // What was prepared for another epoch is not given.
+    loader.start(1);
+    loader.prepare();
+    EXPECT_TRUE(epoch(loader, 3) == expected) << workers << " workers";
+  }
+  BatchLoader failing(data, {.batch_size = 10, .workers = 0, .transform = [](PackedBatch& /*batch*/) {
+                               throw std::runtime_error("no");
+                             }});
+  failing.start(0);
+  failing.prepare();
+  PackedBatch batch;
+  EXPECT_THROW(failing.next(batch), std::runtime_error);
 }
 
 // Numbers of a second implementation, in Python: another compiler or library must not change what a seed

@@ -80,15 +80,11 @@ TEST_P(BagOf, EqualsTheReference) {
       EXPECT_EQ(scales, expected_scales);
 
       std::vector<float> again(count * dim, 99);
-      RowGrouper grouper;
-      RowGroups words;
-      bag_forward(posts.packed(), vectors.data(), dim, again.data(), scales.data(), grouper, words, context);
+      for (const std::size_t begin : {std::size_t{0}, count / 3}) {
+        const std::size_t end = begin == 0 ? count / 3 : count;
+        bag_forward(posts.packed(), vectors.data(), dim, begin, end, again.data(), scales.data(), context);
+      }
       EXPECT_EQ(again, actual);
-      RowGroups alone;
-      grouper.group(posts.words.data(), posts.words.size(), alone);
-      EXPECT_EQ(words.rows, alone.rows);
-      EXPECT_EQ(words.offsets, alone.offsets);
-      EXPECT_EQ(words.order, alone.order);
     });
   }
 }
@@ -261,7 +257,7 @@ TEST(Draws, EqualTheReference) {
     for (auto& token : from) token = random.below(1000);
     for (const std::uint32_t limit : {0U, 20'000U, 65'536U}) {
       const Dropout dropout{7, 0x1'0000'0005, limit, 1};
-      const std::size_t begin = tokens / 16 * 8;
+      const std::size_t begin = tokens / 3;
       std::vector<std::uint32_t> expected(tokens, 99);
       drop_words_reference(dropout, from.data(), begin, tokens, expected.data());
       for_each_context([&](CpuContext& context) {

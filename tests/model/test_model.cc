@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <filesystem>
 #include <gtest/gtest.h>
@@ -221,6 +222,24 @@ TEST_F(ModelTest, RowsStayWithinTheMaximumNorm) {
       longest = std::max(longest, std::sqrt(squared));
     }
     EXPECT_NEAR(longest, 0.2F, 1e-6F);
+  }
+}
+
+TEST_F(ModelTest, AStepCallsWhatIsToBeDoneMeanwhileOnce) {
+  for (const auto encoder : {EncoderType::bag, EncoderType::cnn}) {
+    for (const std::uint32_t threads : {1U, 3U}) {
+      auto config = small(encoder);
+      config.threads = threads;
+      Model model(config);
+      std::atomic<int> calls = 0;
+      for (const std::size_t posts : {0, 1, 64}) {
+        for (const bool as_bag : {true, false}) {
+          calls = 0;
+          model.train_step(topics(1, posts), 1, 1, as_bag, [&] { ++calls; });
+          EXPECT_EQ(calls, 1) << posts << " posts";
+        }
+      }
+    }
   }
 }
 

@@ -21,6 +21,17 @@ TEST(RowGrouper, GroupsInOrderAndLeavesNoRowOut) {
   EXPECT_EQ(groups.offsets, std::vector<std::uint32_t>{0});
 }
 
+TEST(RowGrouper, CallsContributionsByTheirPost) {
+  RowGrouper grouper;
+  RowGroups groups;
+  const std::vector<std::uint32_t> keys = {7, kNoRow, 3, 7, 9, 3, 7};
+  const std::vector<std::uint32_t> offsets = {0, 4, 4, 7};
+  grouper.group_by_post(keys.data(), offsets.data(), 3, groups);
+  EXPECT_EQ(groups.rows, (std::vector<std::uint32_t>{3, 7, 9}));
+  EXPECT_EQ(groups.offsets, (std::vector<std::uint32_t>{0, 2, 5, 6}));
+  EXPECT_EQ(groups.order, (std::vector<std::uint32_t>{0, 2, 0, 0, 2, 2}));
+}
+
 TEST(RowGrouper, EqualsAStableSortOnRandomKeys) {
   Random random(11);
   for (const std::uint32_t rows : {1U, 2U, 2047U, 2048U, 2049U, 5'000'000U, 0xFFFFFFFEU}) {

@@ -43,6 +43,25 @@ TEST(ThreadPool, RunsWhetherItsThreadsSleepOrNot) {
   }
 }
 
+// A task that waits for all the others: they can only be done if another thread takes them, the first task's
+// neighbours among them.
+TEST(ThreadPool, AnotherThreadTakesWhatALongTaskHoldsUp) {
+  for (const std::size_t threads : {2, 5}) {
+    ThreadPool pool(threads);
+    for (const std::size_t long_task : {0, 57, 99}) {
+      std::atomic<int> others = 0;
+      pool.run(100, [&](std::size_t i, std::size_t) {
+        if (i == long_task) {
+          while (others.load() != 99) std::this_thread::yield();
+        } else {
+          ++others;
+        }
+      });
+      EXPECT_EQ(others, 99);
+    }
+  }
+}
+
 TEST(ThreadPool, ThrowsATasksExceptionAndGoesOn) {
   ThreadPool pool(3);
   for (int round = 0; round < 50; ++round) {

@@ -199,6 +199,15 @@ TEST(Warp, EqualsTheReferenceTryForTry) {
               Outcome actual(problem);
               warp(config, problem.batch(step), 0.125F, actual.result(), context);
               expect_equal(actual, expected);
+              if (negatives != Negatives::shared) return;
+              // With the pool filled before, in another order.
+              Outcome again(problem);
+              WarpBatch batch = problem.batch(step);
+              for (std::size_t task = start_pool(config, batch.dim, context); task > 0; --task)
+                fill_pool(config, batch, task - 1, context);
+              batch.pool_is_filled = true;
+              warp(config, batch, 0.125F, again.result(), context);
+              expect_equal(again, expected);
             });
           }
         }

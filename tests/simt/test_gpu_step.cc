@@ -33,6 +33,8 @@
 namespace tagspace {
 namespace {
 
+const std::function<void()> kNothing = [] {};
+
 #ifdef TAGSPACE_ON_GPU
 const at::Device kDevice(at::kCUDA, 0);
 void set_schedule(std::uint64_t /*seed*/) {}  // the GPU's own
@@ -175,8 +177,8 @@ TEST_F(GpuStep, EqualsTheStepOfTheCpuWithEveryLoss) {
         for (std::uint64_t step = 0; step < 3; ++step) {
           const PackedBatch batch = batch_of(step, 20 + 7 * (step % 3));
           copy_parameters(actual.parameters, expected.parameters);
-          of_expected += expected.engine->train_step(batch, step, 0.9F, false);
-          of_actual += actual.engine->train_step(batch, step, 0.9F, false);
+          of_expected += expected.engine->train_step(batch, step, 0.9F, false, kNothing);
+          of_actual += actual.engine->train_step(batch, step, 0.9F, false, kNothing);
           expect_close(actual.parameters, expected.parameters, 2e-5);
         }
         of_actual += actual.engine->finish_steps();
@@ -218,8 +220,8 @@ TEST_F(GpuStep, EqualsTheStepOfTheCpu) {
       // Of different sizes: memory is used again, and grows.
       const PackedBatch batch = batch_of(step, 20 + 7 * (step % 3));
       copy_parameters(actual.parameters, expected.parameters);
-      of_expected += expected.engine->train_step(batch, step, 0.9F, as_bag);
-      of_actual += actual.engine->train_step(batch, step, 0.9F, as_bag);
+      of_expected += expected.engine->train_step(batch, step, 0.9F, as_bag, kNothing);
+      of_actual += actual.engine->train_step(batch, step, 0.9F, as_bag, kNothing);
       expect_close(actual.parameters, expected.parameters, 2e-5);
       if (HasFailure()) return;
     }
@@ -249,8 +251,8 @@ TEST_F(GpuStep, ProductsInTf32AreClose) {
   for (std::uint64_t step = 0; step < 6; ++step) {
     const PackedBatch batch = batch_of(step, 30);
     copy_parameters(actual.parameters, expected.parameters);
-    expected.engine->train_step(batch, step, 0.9F, false);
-    actual.engine->train_step(batch, step, 0.9F, false);
+    expected.engine->train_step(batch, step, 0.9F, false, kNothing);
+    actual.engine->train_step(batch, step, 0.9F, false, kNothing);
     // Two scores that are nearly equal may be told apart the other way round: of a few posts, or of none.
     const at::Tensor a = actual.parameters.linear.value.to(at::kCPU);
     const at::Tensor b = expected.parameters.linear.value.to(at::kCPU);
@@ -288,7 +290,7 @@ TEST_F(GpuStep, ACheckpointMayBeLoadedOnTheOtherDevice) {
         config.table_format = format;
         Trained trained(config, from_gpu);
         for (std::uint64_t step = 0; step < 5; ++step) {
-          trained.engine->train_step(batch_of(step, 30), step, 1, false);
+          trained.engine->train_step(batch_of(step, 30), step, 1, false, kNothing);
         }
         trained.engine->finish_steps();
         trained.parameters.save(file.path, "the state", true);
@@ -310,8 +312,8 @@ TEST_F(GpuStep, ACheckpointMayBeLoadedOnTheOtherDevice) {
         trained.config.seed = loaded.config.seed;
         Trained goes_on(loaded.config, from_gpu);
         copy_parameters(goes_on.parameters, trained.parameters);
-        goes_on.engine->train_step(batch, 5, 1, false);
-        loaded.engine->train_step(batch, 5, 1, false);
+        goes_on.engine->train_step(batch, 5, 1, false, kNothing);
+        loaded.engine->train_step(batch, 5, 1, false, kNothing);
         expect_close(loaded.parameters, goes_on.parameters, 2e-5);
       }
     }
@@ -348,7 +350,7 @@ struct Curve {
 Curve train(Trained& model, std::uint64_t steps) {
   Curve curve;
   for (std::uint64_t step = 0; step < steps; ++step) {
-    StepStatistics statistics = model.engine->train_step(batch_of(step, 32), step, 1, false);
+    StepStatistics statistics = model.engine->train_step(batch_of(step, 32), step, 1, false, kNothing);
     statistics += model.engine->finish_steps();
     EXPECT_EQ(statistics.posts, 32U);
     const double loss = statistics.loss / 32;
@@ -417,10 +419,10 @@ TEST_F(GpuStep, StatisticsOfAllStepsArrive) {
   StepStatistics expected;
   std::uint64_t readings = 0;
   for (std::uint64_t step = 0; step < 60; ++step) {
-    const StepStatistics some = model.engine->train_step(batch_of(step, 10), step, 1, false);
+    const StepStatistics some = model.engine->train_step(batch_of(step, 10), step, 1, false, kNothing);
     readings += some.posts > 0 ? 1 : 0;
     sum += some;
-    asked_always.engine->train_step(batch_of(step, 10), step, 1, false);
+    asked_always.engine->train_step(batch_of(step, 10), step, 1, false, kNothing);
     const StepStatistics of_step = asked_always.engine->finish_steps();
     EXPECT_EQ(of_step.posts, 10U);
     expected += of_step;
@@ -439,7 +441,7 @@ TEST_F(GpuStep, StatisticsOfAllStepsArrive) {
 TEST_F(GpuStep, ALossThatIsNotFiniteIsAnError) {
   Trained model(small(EncoderType::bag), true);
   model.parameters.words.value.fill_(std::numeric_limits<float>::quiet_NaN());
-  model.engine->train_step(batch_of(1, 10), 17, 1, false);
+  model.engine->train_step(batch_of(1, 10), 17, 1, false, kNothing);
   try {
     (void)model.engine->finish_steps();
     FAIL() << "no error";
@@ -477,8 +479,8 @@ TEST_F(GpuStep, BatchesOfManyPieces) {
   }
   Trained expected(config, false);
   Trained actual(config, true);
-  expected.engine->train_step(batch, 0, 1, false);
-  actual.engine->train_step(batch, 0, 1, false);
+  expected.engine->train_step(batch, 0, 1, false, kNothing);
+  actual.engine->train_step(batch, 0, 1, false, kNothing);
   expect_close(actual.parameters, expected.parameters, 1e-3);
 }
 
@@ -491,8 +493,8 @@ TEST_F(GpuStep, PostsWithoutAnyToken) {
   for (const auto encoder : {EncoderType::bag, EncoderType::cnn}) {
     Trained expected(small(encoder), false);
     Trained actual(small(encoder), true);
-    expected.engine->train_step(batch, 0, 1, false);
-    actual.engine->train_step(batch, 0, 1, false);
+    expected.engine->train_step(batch, 0, 1, false, kNothing);
+    actual.engine->train_step(batch, 0, 1, false, kNothing);
     expect_close(actual.parameters, expected.parameters, 1e-5);
   }
 }
@@ -546,11 +548,11 @@ TEST_F(GpuStep, TheEstimateOfMemoryIsWhatAStepTakes) {
       EXPECT_LT(gpu_piece_tokens(config), longest_post);
     }
     // What the emulator and LibTorch keep from their first use on is there before.
-    Trained(config, true).engine->train_step(batch, 0, 1, false);
+    Trained(config, true).engine->train_step(batch, 0, 1, false, kNothing);
     const std::uint64_t before = heap_bytes();
     Trained model(config, true);
     const std::uint64_t with_model = heap_bytes();
-    for (std::uint64_t step = 0; step < 3; ++step) model.engine->train_step(batch, step, 1, false);
+    for (std::uint64_t step = 0; step < 3; ++step) model.engine->train_step(batch, step, 1, false, kNothing);
     const auto parameters = static_cast<double>(with_model - before);
     // The pinned memory, which is the host's, is in the heap here too.
     const std::size_t pinned = kGpuBatches * sizeof(std::uint32_t) *
