@@ -25,7 +25,7 @@ namespace tagspace::kernels {
 namespace {
 
 constexpr std::uint32_t kMaxTries = 1000;
-constexpr std::size_t kBatches = 8;  // of a way in a round
+constexpr std::size_t kBatches = 8;  // of a way in a round; and one before them, which is not timed
 const std::map<Negatives, std::string> kNames = {
     {Negatives::sampled, "sampled"}, {Negatives::shared, "shared"}, {Negatives::exact, "exact"}};
 
@@ -41,7 +41,7 @@ struct Options {
 class Problem {
  public:
   Problem(const Options& options, std::uint32_t rows, double tries)
-      : options_(options), rows_(rows), random_(rows) {
+      : options_(options), rows_(rows), expected_tries_(tries), random_(rows) {
     table_.reserve(std::size_t{rows} * options.dim);
     ask_for_huge_pages(table_.data(), table_.capacity() * sizeof(float));
     table_.resize(std::size_t{rows} * options.dim);
@@ -58,7 +58,7 @@ class Problem {
     vectors_.assign(options.posts * options.dim, 0.01F);
     for (std::uint32_t post = 0; post < options.posts; ++post) vectors_[post * options.dim] = 1;
     for (std::uint32_t i = 0; i <= options.posts; ++i) offsets_.push_back(i);
-    positives_.resize(kBatches * options.posts);
+    positives_.resize((kBatches + 1) * options.posts);
     violator_.resize(options.posts);
     tries_.resize(options.posts);
     loss_.resize(options.posts);
@@ -75,8 +75,14 @@ class Problem {
         positive = any(random_);
       } while (table_[std::size_t{positive} * options_.dim] == 1);
     }
-    const WarpConfig config{
-        Score::dot, -0.5F, kMaxTries, 1, weights_.data(), negatives, pool_size(options_.posts, kMaxTries)};
+    const WarpConfig config{Score::dot,
+                            -0.5F,
+                            kMaxTries,
+                            1,
+                            weights_.data(),
+                            negatives,
+                            pool_size(options_.posts, kMaxTries),
+                            searches_in_parts(expected_tries_)};
     const WarpResult result{violator_.data(),
                             tries_.data(),
                             loss_.data(),
@@ -85,7 +91,7 @@ class Problem {
                             post_gradient_.data()};
     std::chrono::duration<double, std::nano> took{0};
     made_ = 0;
-    for (std::size_t number = 0; number < kBatches; ++number) {
+    for (std::size_t number = 0; number <= kBatches; ++number) {
       const std::uint32_t* const positives = positives_.data() + number * options_.posts;
       const WarpBatch batch{.posts = options_.posts,
                             .dim = options_.dim,
@@ -99,6 +105,7 @@ class Problem {
                             .step = ++step_};
       const auto start = std::chrono::steady_clock::now();
       warp(config, batch, 1.0F, result, context);
+      if (number == 0) continue;  // its threads may have slept while posts were drawn
       took += std::chrono::steady_clock::now() - start;
       for (const auto tries : tries_) made_ += tries;
     }
@@ -111,6 +118,7 @@ class Problem {
  private:
   const Options& options_;
   std::uint32_t rows_;
+  double expected_tries_;
   std::mt19937_64 random_;
   Floats table_;  // [rows, dim]; begins with a cache line, as the program's do
   std::vector<float> vectors_, loss_, post_gradient_, weights_;

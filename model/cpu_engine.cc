@@ -384,7 +384,7 @@ class CpuEngine final : public Engine {
 
   // Of a step whose draws have been started.
   [[nodiscard]] kernels::WarpConfig search_of(std::size_t posts) const {
-    return search_config(config, rank_weights.data(), negatives(), workspace.positive_offsets[posts]);
+    return search_config(config, rank_weights.data(), workspace.positive_offsets[posts]);
   }
   [[nodiscard]] kernels::WarpBatch warp_batch_of(const PackedBatch& batch, std::uint64_t step) const {
     const Workspace& w = workspace;

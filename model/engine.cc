@@ -17,16 +17,17 @@ std::vector<float> loss_weights(const ModelConfig& config) {
                                config.max_tries);
 }
 
-kernels::WarpConfig search_config(const ModelConfig& config, const float* weights,
-                                  kernels::Negatives negatives, std::size_t pairs) {
+kernels::WarpConfig Engine::search_config(const ModelConfig& config, const float* weights,
+                                          std::size_t pairs) const {
   kernels::WarpConfig search;
   search.score = static_cast<kernels::Score>(config.score);
   search.margin = config.margin;
   search.max_tries = config.loss == LossType::warp ? config.max_tries : 1;
   search.seed = config.seed;
   search.weight_of_tries = weights;
-  search.negatives = negatives;
+  search.negatives = negatives_;
   search.pool = kernels::pool_size(pairs, search.max_tries);
+  search.pool_in_parts = pool_in_parts_;
   search.loss = config.loss == LossType::bpr ? kernels::PairLoss::logistic : kernels::PairLoss::margin;
   return search;
 }

@@ -25,15 +25,22 @@ class Engine {
                                     bool as_bag, const std::function<void()>& meanwhile) = 0;
   virtual StepStatistics finish_steps() = 0;
   // From the next step on.
-  void use_negatives(kernels::Negatives negatives) { negatives_ = negatives; }
+  void use_negatives(kernels::Negatives negatives, bool pool_in_parts) {
+    negatives_ = negatives;
+    pool_in_parts_ = pool_in_parts;
+  }
   // Vectors of any length: the score is not taken into account.
   virtual void encode(const PackedBatch& batch, bool as_bag, float* post_vectors) = 0;
 
  protected:
-  [[nodiscard]] kernels::Negatives negatives() const { return negatives_; }
+  // The search for violators that config's loss asks for. `weights`, loss_weights() on the engine's device;
+  // `pairs` of the step.
+  [[nodiscard]] kernels::WarpConfig search_config(const ModelConfig& config, const float* weights,
+                                                  std::size_t pairs) const;
 
  private:
   kernels::Negatives negatives_ = kernels::Negatives::sampled;
+  bool pool_in_parts_ = false;
 };
 
 // `parameters`, on the CPU, must outlive the engine.
@@ -41,11 +48,8 @@ class Engine {
 
 // What both kinds of engine share.
 
-// The search for violators that config's loss asks for, and the weights that it reads: w(N) for N = 1 .. the
-// most tries. `weights` are on the engine's device; `pairs` of the step.
+// The weights that the search for violators reads: w(N) for N = 1 .. the most tries.
 [[nodiscard]] std::vector<float> loss_weights(const ModelConfig& config);
-[[nodiscard]] kernels::WarpConfig search_config(const ModelConfig& config, const float* weights,
-                                                kernels::Negatives negatives, std::size_t pairs);
 
 // The rows that a scored loss takes for negatives in a step; none: all.
 [[nodiscard]] std::vector<std::int64_t> sampled_negatives(const ModelConfig& config, std::uint64_t step);

@@ -423,7 +423,7 @@ class GpuEngine final : public Engine {
     const std::size_t posts = batch.posts;
     const std::size_t pairs = config_.all_positives ? batch.hashtag_count : posts;
     cuda::WarpSearch search;
-    search.config = search_config(config_, rank_weights_.const_data_ptr<float>(), negatives(), pairs);
+    search.config = search_config(config_, rank_weights_.const_data_ptr<float>(), pairs);
     search.batch = {posts,
                     config_.dim,
                     config_.hashtags,

@@ -70,7 +70,7 @@ struct Model::Implementation {
       : config(model_config),
         parameters(config, torch_device(config.device)),
         engine(make_engine(config, parameters)) {
-    engine->use_negatives(negatives_of(config, 1));
+    engine->use_negatives(negatives_of(config, 1), false);
   }
 
   [[nodiscard]] std::vector<float> vectors_of(const Parameter& table) const {
@@ -105,7 +105,7 @@ StepStatistics Model::finish_steps() { return implementation_->engine->finish_st
 
 NegativesType Model::choose_negatives(double mean_tries) {
   const kernels::Negatives chosen = negatives_of(config(), mean_tries);
-  implementation_->engine->use_negatives(chosen);
+  implementation_->engine->use_negatives(chosen, kernels::searches_in_parts(mean_tries));
   return static_cast<NegativesType>(chosen);
 }
 

@@ -7,6 +7,7 @@
 #include "model/kernels/simd.h"
 #include "model/kernels/tasks.h"
 #include "model/kernels/warp.h"
+#include "model/kernels/warp_draws.h"
 
 namespace tagspace::kernels {
 
@@ -40,20 +41,23 @@ std::span<const SimdKernels* const> available_simd_kernels() {
 
 namespace {
 
-constexpr std::size_t kPostsPerTask = 2;  // some of them need a thousand tries
+constexpr std::size_t kPostsPerTask = 4;  // some of them need a thousand tries
+
+static_assert(kSmallestPool / 4 % kPoolTask == 0);
 
 SharedPool pool_of(const WarpConfig& config, std::size_t dim, CpuContext& context) {
+  const std::uint32_t gathered = first_part(config);
   float* const vectors = context.negatives.data();
-  float* const inverses = vectors + config.pool * dim;
-  return {reinterpret_cast<std::uint32_t*>(inverses + config.pool), vectors, inverses};
+  float* const inverses = vectors + std::size_t{gathered} * dim;
+  return {gathered, reinterpret_cast<std::uint32_t*>(inverses + gathered), vectors, inverses};
 }
 
 }  // namespace
 
 std::size_t start_pool(const WarpConfig& config, std::size_t dim, CpuContext& context) {
   if (config.negatives != Negatives::shared) return 0;
-  room_for(context.negatives, config.pool * (dim + 2));
-  return config.pool / kPoolTask;
+  room_for(context.negatives, first_part(config) * (dim + 2));
+  return first_part(config) / kPoolTask;
 }
 
 void fill_pool(const WarpConfig& config, const WarpBatch& batch, std::size_t task, CpuContext& context) {

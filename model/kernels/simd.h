@@ -21,7 +21,7 @@ struct ScoringKernels;      // simd_scoring.h
 // Pairs whose scores with a tile of the table are computed while it is in the cache.
 constexpr std::uint32_t kPairsAtOnce = 32;
 
-// Draws of the pool that a task makes at least.
+// Draws of the pool that a task makes.
 constexpr std::uint32_t kPoolTask = 128;
 
 // Words of 64 bits that hold one bit a row.
@@ -35,12 +35,12 @@ struct RowGroupsView {
   const std::uint32_t* order;
 };
 
-// What the pairs of a step search under Negatives::shared, with the rows' vectors next to each other. Owned
-// by the caller.
+// The gathered draws of Negatives::shared, with the rows' vectors next to each other. Owned by the caller.
 struct SharedPool {
-  std::uint32_t* rows;  // [pool]
-  float* vectors;       // [pool, dim]
-  float* inverses;      // [pool], one over the vectors' lengths; with the cosine
+  std::uint32_t gathered;  // first_part()
+  std::uint32_t* rows;     // [gathered]
+  float* vectors;          // [gathered, dim]
+  float* inverses;         // [gathered], one over the vectors' lengths; with the cosine
 };
 
 // SkipgramSteps without its containers.

@@ -95,8 +95,11 @@ class PostSearch {
   }
 
   void shared(std::size_t begin, std::size_t end, const SharedPool& pool) const {
+    bool far = true;  // whether searches go beyond the pair's first group
     for_pairs(begin, end, [&](Search& search) {
-      if (search.own_count < batch_.rows) search_pool(search, pool);
+      prefetch_group(pool, place_in_pool(config_, number_of(search) + 1, 0) / kGroup * kGroup);
+      if (search.own_count < batch_.rows) search_pool(search, pool, far);
+      far = search.tries > kGroup;
       finish(search);
     });
   }
@@ -193,6 +196,10 @@ class PostSearch {
     for (std::uint32_t r = 0; r < kGroup; ++r) inverses[r] = inverse_norm(inverses[r]);
   }
 
+  [[gnu::always_inline]] void prefetch_group(const SharedPool& pool, std::uint32_t place) const {
+    prefetch(pool.vectors + std::size_t{place} * dim_, kGroup * dim_);
+  }
+
   // The scores of a group of rows, and which of them violate. `inverses` with the cosine.
   void score_group(const Search& search, const float* const* rows, const Vec8* inverses, Vec8& scores,
                    Int8& violates) const {
@@ -202,9 +209,9 @@ class PostSearch {
   }
 
   // Takes `count` draws, at most a group, as tries, up to the first violator. True when the search is over.
-  // Behind `count`, `rows` points to any rows.
+  // Behind `count`, `rows` points to any rows. Of a whole group, draw i may be row (i + turn) mod kGroup.
   bool take(Search& search, const std::uint32_t* ids, const float* const* rows, std::uint32_t count,
-            const Vec8* inverses) const {
+            const Vec8* inverses, std::uint32_t turn = 0) const {
     Vec8 scores;
     Int8 violates;
     score_group(search, rows, inverses, scores, violates);
@@ -221,8 +228,9 @@ class PostSearch {
         own_bits |= std::uint32_t{contains(search.own, search.own + search.own_count, ids[r])} << r;
     }
     const std::uint32_t counted = (1U << count) - 1;
-    const std::uint32_t tries = ~own_bits & counted;
-    const std::uint32_t violators = bits_of(violates) & tries;
+    const auto in_order = [turn](std::uint32_t bits) { return bits >> turn | bits << (kGroup - turn); };
+    const std::uint32_t tries = ~in_order(own_bits) & counted;
+    const std::uint32_t violators = in_order(bits_of(violates)) & tries;
     const std::uint32_t upto = violators == 0 ? tries : tries & ((violators & (0 - violators)) * 2 - 1);
     const auto made = static_cast<std::uint32_t>(__builtin_popcount(upto));
     const std::uint32_t allowed = config_.max_tries - search.tries;
@@ -232,7 +240,7 @@ class PostSearch {
     }
     search.tries += made;
     if (violators == 0) return false;
-    const auto first = static_cast<std::uint32_t>(__builtin_ctz(violators));
+    const std::uint32_t first = (static_cast<std::uint32_t>(__builtin_ctz(violators)) + turn) % kGroup;
     search.violator = ids[first];
     search.violator_score = scores[first];
     search.violator_vector = rows[first];
@@ -277,19 +285,35 @@ class PostSearch {
     }
   }
 
-  // The pool, in the pair's order.
-  void search_pool(Search& search, const SharedPool& pool) const {
+  // The pool, in the pair's order. `far`: it will probably take more than a group.
+  void search_pool(Search& search, const SharedPool& pool, bool far) const {
     static_assert(kGroup == kPoolGroup);
     const std::uint32_t number = number_of(search);
-    std::uint32_t place = place_in_pool(number, 0, config_.pool);
+    std::uint32_t place = place_in_pool(config_, number, 0);
+    const std::uint32_t turn = place % kGroup;
+    place -= turn;
+    std::uint32_t looked_up[2][kDraws];  // of draws that are not gathered: this group's and the next one's
     for (std::uint32_t draw = 0; draw < max_draws_; draw += kGroup) {
-      const std::uint32_t next = place_in_pool(number, draw + kGroup, config_.pool);
-      prefetch(pool.vectors + std::size_t{next} * dim_, kGroup * dim_);
+      const std::uint32_t next = place_in_pool(config_, number, draw + kGroup) - turn;
+      std::uint32_t* const next_ids = looked_up[(draw / kGroup + 1) % 2];
+      if (draw + kGroup < pool.gathered) {
+        if (far || draw > 0) prefetch_group(pool, next);
+      } else if (draw + kGroup < max_draws_) {
+        propose(config_, batch_, 0, next / kDraws * (kDraws / 2), next_ids);
+        for (std::uint32_t r = 0; r < kGroup; ++r) prefetch_row(next_ids[next % kDraws + r]);
+      }
+      const std::uint32_t* ids = pool.rows + place;
       const float* rows[kGroup];
-      for (std::uint32_t r = 0; r < kGroup; ++r) rows[r] = pool.vectors + std::size_t{place + r} * dim_;
       Vec8 inverses;
-      if (kCosine) __builtin_memcpy(&inverses, pool.inverses + place, sizeof inverses);
-      if (take(search, pool.rows + place, rows, kGroup, &inverses)) return;
+      if (draw < pool.gathered) {
+        for (std::uint32_t r = 0; r < kGroup; ++r) rows[r] = pool.vectors + std::size_t{place + r} * dim_;
+        if (kCosine) __builtin_memcpy(&inverses, pool.inverses + place, sizeof inverses);
+      } else {
+        ids = looked_up[draw / kGroup % 2] + place % kDraws;
+        for (std::uint32_t r = 0; r < kGroup; ++r) rows[r] = row(ids[r]);
+        if (kCosine) inverses_of(rows, inverses);
+      }
+      if (take(search, ids, rows, kGroup, &inverses, turn)) return;
       place = next;
     }
   }

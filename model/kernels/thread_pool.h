@@ -65,17 +65,17 @@ class ThreadPool {
   bool steal(std::size_t thread);
 
   std::vector<Share> shares_;  // one for each thread
+  bool may_spin_;              // there is a core for each thread
+  Waiter waiter_;              // of the calling thread
+  std::vector<std::thread> workers_;
   std::mutex error_mutex_;
   std::exception_ptr error_;
   // What threads wait for, each on a cache line of its own.
   alignas(64) std::atomic<std::uint32_t> generation_{0};  // counts the runs; what follows is written before
   const Task* task_ = nullptr;
   std::uint64_t count_ = 0;
-  alignas(64) std::atomic<std::uint32_t> done_{0};  // counts the times that a worker ended a run
   std::atomic<bool> stopping_{false};
-  bool may_spin_;  // there is a core for each thread
-  Waiter waiter_;  // of the calling thread
-  std::vector<std::thread> workers_;
+  alignas(64) std::atomic<std::uint32_t> done_{0};  // counts the times that a worker ended a run
 };
 
 }  // namespace tagspace::kernels

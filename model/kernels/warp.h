@@ -60,7 +60,8 @@ struct WarpConfig {
   std::uint64_t seed = 1;
   const float* weight_of_tries = nullptr;  // [max_tries], see rank_weights()
   Negatives negatives = Negatives::sampled;
-  std::uint32_t pool = 1024;  // shared: draws that the pairs of a step have in common, see pool_size()
+  std::uint32_t pool = 1024;   // shared: draws that the pairs of a step have in common, see pool_size()
+  bool pool_in_parts = false;  // shared: all search the pool's first fourth first, see searches_in_parts()
   PairLoss loss = PairLoss::margin;
 };
 
@@ -113,16 +114,21 @@ void warp_reference(const WarpConfig& config, const WarpBatch& batch, float grad
 void warp(const WarpConfig& config, const WarpBatch& batch, float gradient_scale, const WarpResult& result,
           CpuContext& context);
 
-// Negatives::shared: the pool's rows are put side by side, in `context`, before the search. That needs no
-// post vectors, so it may be done beside what makes them: start_pool() returns the number of tasks, which may
-// run at once and in any order. Of the batch only table, rows, dim and step are read. Otherwise warp() does
-// it.
+// Negatives::shared: the rows of the pool, or of its first part, are put side by side, in `context`, before
+// the search. That needs no post vectors, so it may be done beside what makes them: start_pool() returns the
+// number of tasks, which may run at once and in any order. Of the batch only table, rows, dim and step are
+// read. Otherwise warp() does it.
 [[nodiscard]] std::size_t start_pool(const WarpConfig& config, std::size_t dim, CpuContext& context);
 void fill_pool(const WarpConfig& config, const WarpBatch& batch, std::size_t task, CpuContext& context);
 
 // The way that costs least for a table of `rows` rows where a pair needs `mean_tries` tries of `max_tries`.
 // `shared` only where the pool can have as many draws.
 [[nodiscard]] Negatives cheapest_negatives(std::uint32_t rows, double mean_tries, std::uint32_t max_tries);
+
+// Whether a pool should be searched in parts where pairs needed `mean_tries` tries lately, of which 1 may
+// mean that it is not known: with few tries a fourth of the pool is enough for all, and a fourth of the rows
+// has to be fetched from memory; with more, pairs would too often find the same violators.
+[[nodiscard]] bool searches_in_parts(double mean_tries);
 
 // The inner product in the order that defines a score: element i is added to partial sum i mod 16, and then
 // the partial sums are added in halves: 8 to 8, 4 to 4, 2 to 2, 1 to 1.

@@ -14,15 +14,31 @@ namespace tagspace::kernels {
 // each other in memory.
 constexpr std::uint32_t kPoolGroup = 8;
 
+// Pools are powers of two, of at least this many draws.
+constexpr std::uint32_t kSmallestPool = 512;
+
+// The draws of the pool that all pairs search first.
+TAGSPACE_HOST_DEVICE std::uint32_t first_part(const WarpConfig& config) {
+  return config.pool_in_parts ? config.pool / 4 : config.pool;
+}
+
 // Where in the pool a pair finds its draw `draw` under `shared`: it begins with a group of its own and goes
 // on by a stride of its own, odd, and so comes to all of the pool's groups once. Draws of the pool are
 // independent of each other: whatever the order, a pair meets the same distribution as with draws of its own.
-TAGSPACE_HOST_DEVICE std::uint32_t place_in_pool(std::uint32_t pair, std::uint32_t draw, std::uint32_t pool) {
+//
+// In parts it searches the pool's first fourth so, then the second, then the second half, and begins within
+// each group in a place of its own: a fourth of the groups has a fourth of their first draws.
+TAGSPACE_HOST_DEVICE std::uint32_t place_in_pool(const WarpConfig& config, std::uint32_t pair,
+                                                 std::uint32_t draw) {
   std::uint32_t mixed = pair * 0x9E3779B1U;
   mixed = (mixed ^ (mixed >> 15)) * 0x85EBCA77U;
   mixed ^= mixed >> 13;
+  const std::uint32_t first = first_part(config);
+  const std::uint32_t begin = draw < first ? 0 : draw < 2 * first ? first : 2 * first;
+  const std::uint32_t size = begin == 0 ? first : begin;
   const std::uint32_t group = mixed + draw / kPoolGroup * ((mixed >> 16) | 1U);
-  return (group * kPoolGroup + draw % kPoolGroup) & (pool - 1);
+  const std::uint32_t turn = config.pool_in_parts ? mixed >> 28 : 0;
+  return begin + (group * kPoolGroup & (size - 1)) + (draw + turn) % kPoolGroup;
 }
 
 // Draws after which a search ends.
@@ -35,7 +51,7 @@ TAGSPACE_HOST_DEVICE std::uint32_t max_draws(const WarpConfig& config) {
 TAGSPACE_HOST_DEVICE std::uint32_t proposed_row(const WarpConfig& config, std::uint64_t step,
                                                 std::uint32_t pair, std::uint32_t draw, std::uint32_t rows) {
   if (config.negatives == Negatives::shared) {
-    draw = place_in_pool(pair, draw, config.pool);
+    draw = place_in_pool(config, pair, draw);
     pair = 0;
   }
   Philox4 words = random_words(config.seed, RandomStream::negatives, step, pair, draw / 2);

@@ -81,19 +81,21 @@ std::vector<float> rank_weights(RankWeight weight, std::uint32_t rows, std::uint
 }
 
 std::uint32_t pool_size(std::size_t pairs, std::uint32_t max_tries) {
-  constexpr std::size_t kSmallestPool = 1024;
-  const std::size_t wanted = std::max({kSmallestPool, 4 * pairs, static_cast<std::size_t>(max_tries)});
+  constexpr std::size_t kLeast = 1024;
+  static_assert(kLeast >= kSmallestPool);
+  const std::size_t wanted = std::max({kLeast, 4 * pairs, static_cast<std::size_t>(max_tries)});
   return static_cast<std::uint32_t>(std::bit_ceil(std::min<std::size_t>(wanted, kLargestPool)));
 }
 
 // A row costs less to score in a tile of the table (exact: 1.3 ns of 64 dimensions) than a try in the pool
-// (shared: 2.7 ns, and 90 a post): with fewer rows than tries exact is the cheapest by far, and up to twice as
-// many it makes little difference.
-// Draws of a post's own are never cheaper: they ask memory for more rows.
+// (shared: 2.7 ns, and 90 a post): with fewer rows than tries exact is the cheapest by far, and up to twice
+// as many it makes little difference. Draws of a post's own are never cheaper: they ask memory for more rows.
 Negatives cheapest_negatives(std::uint32_t rows, double mean_tries, std::uint32_t max_tries) {
   if (rows < mean_tries) return Negatives::exact;
   return max_tries <= kLargestPool ? Negatives::shared : Negatives::sampled;
 }
+
+bool searches_in_parts(double mean_tries) { return mean_tries > 1 && mean_tries <= 16; }
 
 float dot_reference(const float* a, const float* b, std::size_t dim) {
   float sums[16] = {};

@@ -191,6 +191,7 @@ TEST(Warp, EqualsTheReferenceTryForTry) {
           WarpConfig config{
               score, score == Score::cosine ? margin / 4 : margin, max_tries, 42, weights.data(), negatives};
           if (posts == 65) config.loss = PairLoss::logistic;
+          config.pool_in_parts = posts % 2 != 0;
           SCOPED_TRACE("negatives " + std::to_string(static_cast<int>(negatives)));
           for (const std::uint64_t step : {std::uint64_t{0}, std::uint64_t{5'000'000'000}}) {
             Outcome expected(problem);
@@ -363,21 +364,45 @@ TEST(Warp, ThePoolsSize) {
 }
 
 TEST(Warp, EveryPairComesToAllOfThePoolInAnOrderOfItsOwn) {
-  for (const std::uint32_t pool : {1024U, 8192U, kLargestPool}) {
-    std::set<std::pair<std::uint32_t, std::uint32_t>> orders;
-    for (std::uint32_t pair = 0; pair < 100; ++pair) {
-      std::set<std::uint32_t> places;
-      for (std::uint32_t draw = 0; draw < pool; ++draw) {
-        const std::uint32_t place = place_in_pool(pair, draw, pool);
-        ASSERT_LT(place, pool);
-        ASSERT_EQ(place % kPoolGroup, draw % kPoolGroup);
-        places.insert(place);
+  for (const std::uint32_t pool : {kSmallestPool, 1024U, 8192U, kLargestPool}) {
+    for (const bool in_parts : {false, true}) {
+      WarpConfig config;
+      config.pool = pool;
+      config.pool_in_parts = in_parts;
+      std::set<std::vector<std::uint32_t>> orders;
+      std::set<std::uint32_t> firsts;
+      for (std::uint32_t pair = 0; pair < 100; ++pair) {
+        std::set<std::uint32_t> places;
+        for (std::uint32_t draw = 0; draw < pool; ++draw) {
+          const std::uint32_t place = place_in_pool(config, pair, draw);
+          ASSERT_LT(place, pool);
+          // Whole groups, one after the other.
+          const std::uint32_t group =
+              place_in_pool(config, pair, draw / kPoolGroup * kPoolGroup) / kPoolGroup;
+          ASSERT_EQ(place / kPoolGroup, group);
+          if (in_parts) {
+            for (const std::uint32_t part : {pool / 4, pool / 2}) ASSERT_EQ(place < part, draw < part);
+          }
+          places.insert(place);
+        }
+        EXPECT_EQ(places.size(), pool);
+        firsts.insert(place_in_pool(config, pair, 0));
+        orders.insert({place_in_pool(config, pair, 0), place_in_pool(config, pair, kPoolGroup),
+                       place_in_pool(config, pair, 2 * kPoolGroup)});
       }
-      EXPECT_EQ(places.size(), pool);
-      orders.emplace(place_in_pool(pair, 0, pool), place_in_pool(pair, kPoolGroup, pool));
+      EXPECT_GT(orders.size(), 90U);
+      // As many of the pool's draws are some pair's first, whether it is searched in parts or not.
+      if (pool == 1024) {
+        EXPECT_GT(firsts.size(), 60U);
+      }
     }
-    EXPECT_GT(orders.size(), 95U);
   }
+}
+
+TEST(Warp, FewTriesAreSearchedInParts) {
+  EXPECT_FALSE(searches_in_parts(1));  // it may be unknown
+  EXPECT_TRUE(searches_in_parts(4));
+  EXPECT_FALSE(searches_in_parts(25));
 }
 
 TEST(Warp, SearchesOfThePoolByHand) {
@@ -401,7 +426,7 @@ TEST(Warp, SearchesOfThePoolByHand) {
   for (std::uint32_t pair = 0; pair < problem.pairs(); ++pair) {
     std::uint32_t tries = 0;
     for (std::uint32_t draw = 0;; ++draw) {
-      const std::uint32_t at = place_in_pool(batch.first_pair + pair, draw, config.pool);
+      const std::uint32_t at = place_in_pool(config, batch.first_pair + pair, draw);
       const auto words = philox4x32_10(
           99, {{at / 2, 0, static_cast<std::uint32_t>(step), static_cast<std::uint32_t>(step >> 32)}});
       const std::size_t half = 2 * std::size_t{at % 2};

@@ -192,7 +192,8 @@ TEST_P(WarpKernelOfDim, EqualsTheReferenceTryForTry) {
           const float spread = score == Score::cosine ? 1 / std::sqrt(static_cast<float>(dim))
                                                       : 0.09F * std::sqrt(static_cast<float>(dim));
           const auto negatives = number % 3 == 0 ? Negatives::shared : Negatives::sampled;
-          const WarpConfig config{score, difficulty * spread, max_tries, 42, weights.data(), negatives};
+          WarpConfig config{score, difficulty * spread, max_tries, 42, weights.data(), negatives};
+          config.pool_in_parts = score == Score::cosine;
           const std::uint64_t step = number % 3 == 0 ? 5'000'000'000 : number;
           const Outcome expected = reference(problem, config, step);
           for (std::size_t i = 0; i < expected.tries.size(); ++i) {

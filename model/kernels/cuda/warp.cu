@@ -522,7 +522,7 @@ int warp_search(const WarpSearch& search, const WarpShape& shape, CUstream_st* s
   if (search.config.max_tries > kMostTries) return cudaErrorInvalidValue;
   if (search.config.negatives == Negatives::exact) return cudaErrorInvalidValue;
   const std::uint32_t pool = search.config.pool;
-  if (pool < kPoolGroup || (pool & (pool - 1)) != 0) return cudaErrorInvalidValue;
+  if (pool < kSmallestPool || (pool & (pool - 1)) != 0) return cudaErrorInvalidValue;
   if ((search.table.floats == nullptr) == (search.table.halves == nullptr)) return cudaErrorInvalidValue;
   if (search.hogwild && search.optimizer.kind == OptimizerKind::adagrad && search.table.sums == nullptr) {
     return cudaErrorInvalidValue;
