@@ -300,12 +300,13 @@ class CpuEngine final : public Engine {
       // Without a violator there is no gradient, and the words' rows are left alone.
       coefficients[post] = w.has_gradient[post] != 0 ? w.scales[post] : 0;
     }
-    const kernels::TableUpdate updates[] = {{&w.distinct.groups,
-                                             {w.post_gradient.data(), sources, coefficients, nullptr},
-                                             values_of(parameters.words),
-                                             sums_of(parameters.words)},
-                                            group_hashtags(posts)};
-    kernels::update_rows(optimizer(rate), updates, std::size(updates), config.dim, context);
+    const kernels::TableUpdate words = {&w.distinct.groups,
+                                        {w.post_gradient.data(), sources, coefficients, nullptr},
+                                        values_of(parameters.words),
+                                        sums_of(parameters.words)};
+    kernels::update_rows(optimizer(rate), words, config.dim, context, [&] {
+      kernels::update_rows_alone(optimizer(rate), group_hashtags(posts), config.dim, context);
+    });
   }
 
   void backward_cnn(std::size_t posts, const std::uint32_t* offsets, std::uint64_t step, float rate,

@@ -93,38 +93,62 @@ void RowGrouper::list(std::size_t count, RowGroups& groups) const {
   groups.offsets.resize(rows + 1);
 }
 
+namespace {
+
+std::size_t cost_of(const RowGroups& groups) { return groups.rows.size() + groups.order.size(); }
+
+// Of a table's update the part from one cost to another.
+void update_part(const Optimizer& optimizer, const TableUpdate& table, std::size_t dim, std::size_t begin,
+                 std::size_t end, const CpuContext& context) {
+  const RowGroups& groups = *table.groups;
+  // The first group that begins at or after a cost.
+  const auto group_at = [&](std::size_t cost) {
+    std::size_t low = 0;
+    std::size_t high = groups.rows.size();
+    while (low < high) {
+      const std::size_t middle = (low + high) / 2;
+      if (middle + groups.offsets[middle] < cost) {
+        low = middle + 1;
+      } else {
+        high = middle;
+      }
+    }
+    return low;
+  };
+  context.simd->update_row_groups(optimizer, {groups.rows.data(), groups.offsets.data(), groups.order.data()},
+                                  table.contributions, dim, table.table, table.sums, group_at(begin),
+                                  group_at(end));
+}
+
+}  // namespace
+
 // A task is as many rows as have about kCostPerTask contributions, a row itself counted as one: a few words
 // make up most of a text.
 void update_rows(const Optimizer& optimizer, const TableUpdate* tables, std::size_t count, std::size_t dim,
                  CpuContext& context) {
   std::vector<std::size_t> first_tasks = {0};
-  for (const TableUpdate* table = tables; table != tables + count; ++table) {
-    const std::size_t cost = table->groups->rows.size() + table->groups->order.size();
-    first_tasks.push_back(first_tasks.back() + tasks_of(cost, kCostPerTask));
-  }
+  for (const TableUpdate* table = tables; table != tables + count; ++table)
+    first_tasks.push_back(first_tasks.back() + tasks_of(cost_of(*table->groups), kCostPerTask));
   context.pool.run(first_tasks.back(), [&](std::size_t task, std::size_t) {
     const auto next = std::upper_bound(first_tasks.begin(), first_tasks.end(), task);
     const TableUpdate& table = tables[static_cast<std::size_t>(next - first_tasks.begin()) - 1];
     const std::size_t number = task - *(next - 1);
-    const RowGroups& groups = *table.groups;
-    // The first group that begins at or after a cost.
-    const auto group_at = [&](std::size_t cost) {
-      std::size_t low = 0;
-      std::size_t high = groups.rows.size();
-      while (low < high) {
-        const std::size_t middle = (low + high) / 2;
-        if (middle + groups.offsets[middle] < cost) {
-          low = middle + 1;
-        } else {
-          high = middle;
-        }
-      }
-      return low;
-    };
-    context.simd->update_row_groups(
-        optimizer, {groups.rows.data(), groups.offsets.data(), groups.order.data()}, table.contributions, dim,
-        table.table, table.sums, group_at(number * kCostPerTask), group_at((number + 1) * kCostPerTask));
+    update_part(optimizer, table, dim, number * kCostPerTask, (number + 1) * kCostPerTask, context);
   });
+}
+
+void update_rows(const Optimizer& optimizer, const TableUpdate& table, std::size_t dim, CpuContext& context,
+                 const std::function<void()>& beside) {
+  const std::size_t tasks = tasks_of(cost_of(*table.groups), kCostPerTask);
+  context.pool.run(tasks + 1, [&](std::size_t task, std::size_t) {
+    if (task == tasks) return beside();
+    update_part(optimizer, table, dim, task * kCostPerTask, (task + 1) * kCostPerTask, context);
+  });
+}
+
+void update_rows_alone(const Optimizer& optimizer, const TableUpdate& table, std::size_t dim,
+                       const CpuContext& context) {
+  update_part(optimizer, table, dim, 0, cost_of(*table.groups), context);
 }
 
 void update_dense(const Optimizer& optimizer, const float* gradient, std::size_t count, float* values,

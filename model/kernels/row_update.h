@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 namespace tagspace::kernels {
@@ -74,6 +75,12 @@ struct TableUpdate {
 };
 void update_rows(const Optimizer& optimizer, const TableUpdate* tables, std::size_t count, std::size_t dim,
                  CpuContext& context);
+// The same for one table, with a task beside it.
+void update_rows(const Optimizer& optimizer, const TableUpdate& table, std::size_t dim, CpuContext& context,
+                 const std::function<void()>& beside);
+// The same for one table, in the caller's time.
+void update_rows_alone(const Optimizer& optimizer, const TableUpdate& table, std::size_t dim,
+                       const CpuContext& context);
 
 // The same for an array of which every element has a gradient; max_norm is not used.
 void update_dense(const Optimizer& optimizer, const float* gradient, std::size_t count, float* values,

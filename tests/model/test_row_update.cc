@@ -147,6 +147,21 @@ TEST(UpdateRows, EqualsTheReference) {
           expect_close(actual, expected);
           EXPECT_EQ(second, actual);
           EXPECT_EQ(second_sums, actual_sums);
+          // One beside the other, by a task of its own.
+          auto beside = table;
+          auto third = table;
+          auto beside_sums = sums;
+          auto third_sums = sums;
+          update_rows(optimizer, {&groups, given, third.data(), sgd ? nullptr : third_sums.data()}, dim,
+                      context, [&] {
+                        update_rows_alone(optimizer,
+                                          {&groups, given, beside.data(), sgd ? nullptr : beside_sums.data()},
+                                          dim, context);
+                      });
+          EXPECT_EQ(third, actual);
+          EXPECT_EQ(beside, actual);
+          EXPECT_EQ(third_sums, actual_sums);
+          EXPECT_EQ(beside_sums, actual_sums);
           if (kind == OptimizerKind::adagrad) expect_close(actual_sums, expected_sums);
           // Bit for bit the same whatever the number of threads.
           if (context.pool.threads() == 1) first = actual;
