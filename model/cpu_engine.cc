@@ -115,11 +115,13 @@ class CpuEngine final : public Engine {
     const kernels::WarpConfig search = search_of(posts);
     const kernels::WarpBatch warp_batch = warp_batch_of(batch, step);
     const std::size_t fill_tasks = is_scored(config.loss) ? 0 : kernels::start_pool(search, dim, context);
-    // The first and the last task are the longest, and far from each other.
     constexpr std::size_t kPerTask = 8;
     const std::size_t post_tasks = (posts + kPerTask - 1) / kPerTask;
-    context.pool.run(1 + post_tasks + 1, [&](std::size_t task, std::size_t) {
-      if (task > post_tasks) return meanwhile();
+    // The two longest tasks are those that two threads begin with.
+    const std::size_t middle = (post_tasks + 2) / 2;
+    context.pool.run(post_tasks + 2, [&](std::size_t number, std::size_t) {
+      if (number == middle) return meanwhile();
+      const std::size_t task = number < middle ? number : number - 1;
       if (task == 0) {
         // To draw a second time costs less than to wait for what others draw.
         if (drops) drop_words(batch, step, 0, batch.tokens.size(), grouped);
@@ -420,15 +422,16 @@ class CpuEngine final : public Engine {
     statistics.posts = posts;
     statistics.pairs = pairs;
     auto* has_gradient = room_for(w.has_gradient, posts);
-    std::fill_n(has_gradient, posts, std::uint8_t{0});
     for (std::size_t post = 0; post < posts; ++post) {
+      std::uint8_t any = 0;
       for (std::size_t i = w.positive_offsets[post]; i < w.positive_offsets[post + 1]; ++i) {
-        const bool found = result.violator[i] != kernels::kNoViolator;
-        if (found) has_gradient[post] = 1;
-        statistics.violators += found ? 1 : 0;
+        const std::uint8_t found = result.violator[i] != kernels::kNoViolator ? 1 : 0;
+        any |= found;
+        statistics.violators += found;
         statistics.tries += result.tries[i];
         statistics.loss += result.loss[i];
       }
+      has_gradient[post] = any;
     }
     return statistics;
   }

@@ -141,8 +141,8 @@ void update_rows(const Optimizer& optimizer, const TableUpdate& table, std::size
                  const std::function<void()>& beside) {
   const std::size_t tasks = tasks_of(cost_of(*table.groups), kCostPerTask);
   context.pool.run(tasks + 1, [&](std::size_t task, std::size_t) {
-    if (task == tasks) return beside();
-    update_part(optimizer, table, dim, task * kCostPerTask, (task + 1) * kCostPerTask, context);
+    if (task == 0) return beside();
+    update_part(optimizer, table, dim, (task - 1) * kCostPerTask, task * kCostPerTask, context);
   });
 }
 

@@ -75,7 +75,7 @@ struct TableUpdate {
 };
 void update_rows(const Optimizer& optimizer, const TableUpdate* tables, std::size_t count, std::size_t dim,
                  CpuContext& context);
-// The same for one table, with a task beside it.
+// The same for one table, with another task beside it that takes longer than one of these.
 void update_rows(const Optimizer& optimizer, const TableUpdate& table, std::size_t dim, CpuContext& context,
                  const std::function<void()>& beside);
 // The same for one table, in the caller's time.

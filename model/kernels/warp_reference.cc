@@ -95,7 +95,7 @@ Negatives cheapest_negatives(std::uint32_t rows, double mean_tries, std::uint32_
   return max_tries <= kLargestPool ? Negatives::shared : Negatives::sampled;
 }
 
-bool searches_in_parts(double mean_tries) { return mean_tries > 1 && mean_tries <= 16; }
+bool searches_in_parts(double mean_tries) { return mean_tries > 1 && mean_tries <= 32; }
 
 float dot_reference(const float* a, const float* b, std::size_t dim) {
   float sums[16] = {};
