@@ -276,7 +276,7 @@ struct BatchLoader::Implementation {
                               return std::make_shared<const Window>(read_window(each));
                             }).share());
     }
-    const WindowFuture wanted = windows.at(number);
+    WindowFuture wanted = windows.at(number);
     while (windows.size() > kWindowsHeld) windows.erase(windows.begin());
     return wanted;
   }

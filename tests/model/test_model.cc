@@ -316,7 +316,7 @@ TEST_F(ModelTest, BeginsWithGivenWordVectors) {
   for (std::size_t i = 0; i < vectors.size(); ++i) vectors[i] = 0.01F * static_cast<float>(1 + i);
   model.set_word_vectors(rows, vectors);
   for (std::size_t i = 0; i < vectors.size(); ++i) {
-    expected[rows[i / config.dim] * config.dim + i % config.dim] = vectors[i];
+    expected[std::size_t{rows[i / config.dim]} * config.dim + i % config.dim] = vectors[i];
   }
   EXPECT_EQ(model.word_vectors(), expected);
   EXPECT_EQ(model.hashtag_vectors(), hashtags);
@@ -326,8 +326,8 @@ TEST_F(ModelTest, BeginsWithGivenWordVectors) {
   post.end_post();
   std::vector<float> encoded(config.dim);
   model.encode(post, true, encoded.data());
-  EXPECT_EQ(encoded,
-            std::vector<float>(expected.begin() + 7 * config.dim, expected.begin() + 8 * config.dim));
+  const auto row = expected.begin() + 7 * std::ptrdiff_t{config.dim};
+  EXPECT_EQ(encoded, std::vector<float>(row, row + config.dim));
   const PackedBatch batch = topics(1, 500);
   for (std::uint64_t step = 0; step < 30; ++step) (void)model.train_step(batch, step, 1, true);
   EXPECT_GT(precision_at_1(model, batch, true), 0.9);

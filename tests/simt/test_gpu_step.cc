@@ -273,7 +273,12 @@ TEST_F(GpuStep, ProductsInTf32AreClose) {
 struct TemporaryFile {
   std::filesystem::path path = std::filesystem::path(testing::TempDir()) /
                                ("tagspace-gpu-step-" + std::to_string(getpid()) + ".safetensors");
+  TemporaryFile() = default;
   ~TemporaryFile() { std::filesystem::remove(path); }
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+  TemporaryFile(TemporaryFile&&) = delete;
+  TemporaryFile& operator=(TemporaryFile&&) = delete;
 };
 
 // What was trained on either device is the same model on the other: it scores alike, and trains on.
@@ -333,12 +338,11 @@ TEST_F(GpuStep, ErrorsOfLibTorchAreErrorsForPeople) {
     }
     return std::string();
   };
-  const std::string used_up = error_of([] {
-    throw c10::OutOfMemoryError({__func__, __FILE__, __LINE__}, "CUDA out of memory");
-  });
+  const c10::SourceLocation here{"here", __FILE__, __LINE__};
+  const std::string used_up = error_of([&] { throw c10::OutOfMemoryError(here, "CUDA out of memory"); });
   EXPECT_NE(used_up.find("the GPU's memory is used up"), std::string::npos) << used_up;
   EXPECT_NE(used_up.find("--device cpu"), std::string::npos) << used_up;
-  const std::string other = error_of([] { throw c10::Error({__func__, __FILE__, __LINE__}, "the reason"); });
+  const std::string other = error_of([&] { throw c10::Error(here, "the reason"); });
   EXPECT_EQ(other.find("LibTorch reports: the reason"), 0U) << other;
 }
 
