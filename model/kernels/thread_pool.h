@@ -18,9 +18,9 @@ namespace tagspace::kernels {
 // result depends on its number alone. But mostly what a thread wrote in one run it reads in the next, if the
 // two runs' tasks are for the same posts. The calling thread works too.
 //
-// A training step is a handful of runs of some hundred microseconds, and to wake a sleeping thread takes tens
-// of them. So a thread that waits looks on for a while before it sleeps, unless there are more threads than
-// cores.
+// A training step is a handful of runs of ten to some hundred microseconds, and to wake a sleeping thread
+// takes tens of them. So a thread that waits looks on for a while before it sleeps, unless there are more
+// threads than cores.
 class ThreadPool {
  public:
   explicit ThreadPool(std::size_t threads);  // at least 1, the caller included
