@@ -106,8 +106,7 @@ class CpuEngine final : public Engine {
     const std::uint32_t* const offsets = batch.token_offsets.data();
     float* vectors = room_for(w.post_vectors, posts * dim);
     float* scales = room_for(w.scales, posts);
-    // Under a cnn that trains as a bag, it is the features that dropout is for.
-    const kernels::Dropout drop = is_cnn() ? kernels::Dropout{} : dropout(step);
+    const kernels::Dropout drop = dropout_of_bag(step);
     auto* kept = room_for(w.kept, drop.limit == 0 ? 0 : posts * kernels::bytes_of(dim));
     const std::uint32_t* const words = start_draws(batch);
     const bool drops = words != batch.tokens.data();
@@ -179,6 +178,11 @@ class CpuEngine final : public Engine {
 
   [[nodiscard]] kernels::Dropout dropout(std::uint64_t step) const {
     return {config.seed, step, drop_limit(config.dropout), 1 / (1 - config.dropout)};
+  }
+
+  // Under a cnn that trains as a bag, it is the features that dropout is for.
+  [[nodiscard]] kernels::Dropout dropout_of_bag(std::uint64_t step) const {
+    return is_cnn() ? kernels::Dropout{} : dropout(step);
   }
 
   // Dropout in place of rows [begin, end) of `values` [posts, columns].
@@ -285,7 +289,7 @@ class CpuEngine final : public Engine {
   // Each word of a post takes the post's gradient divided by the number of its words.
   void backward_bag(std::size_t posts, std::uint64_t step, float rate) {
     Workspace& w = workspace;
-    const kernels::Dropout drop = is_cnn() ? kernels::Dropout{} : dropout(step);
+    const kernels::Dropout drop = dropout_of_bag(step);
     if (drop.limit != 0) {
       for_posts(posts, kPostsPerTask, [&](std::int64_t first, std::int64_t count) {
         for (auto post = static_cast<std::size_t>(first); post < static_cast<std::size_t>(first + count);
@@ -306,8 +310,14 @@ class CpuEngine final : public Engine {
                                         {w.post_gradient.data(), sources, coefficients, nullptr},
                                         values_of(parameters.words),
                                         sums_of(parameters.words)};
-    kernels::update_rows(optimizer(rate), words, config.dim, context, [&] {
-      kernels::update_rows_alone(optimizer(rate), group_hashtags(posts), config.dim, context);
+    if (is_scored(config.loss)) {
+      // As many rows as there are negatives: work for all threads.
+      const kernels::TableUpdate updates[] = {words, group_scored()};
+      kernels::update_rows(optimizer(rate), updates, std::size(updates), config.dim, context);
+      return;
+    }
+    kernels::update_rows(optimizer(rate), &words, 1, config.dim, context, [&] {
+      kernels::update_rows_alone(optimizer(rate), group_pairs(posts), config.dim, context);
     });
   }
 

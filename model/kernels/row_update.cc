@@ -17,7 +17,7 @@ constexpr std::size_t kElementsPerTask = 16384;
 }  // namespace
 
 void RowGrouper::group(const std::uint32_t* keys, std::size_t count, RowGroups& groups) {
-  std::uint64_t* const entries = room_for(count);
+  std::uint64_t* const entries = room_for(sorted_, count + 1);
   std::size_t used = 0;
   // Written in any case, and written over if it is not to stay: that costs no jump.
   for (std::size_t i = 0; i < count; ++i) {
@@ -30,7 +30,7 @@ void RowGrouper::group(const std::uint32_t* keys, std::size_t count, RowGroups& 
 
 void RowGrouper::group_by_post(const std::uint32_t* keys, const std::uint32_t* offsets, std::size_t posts,
                                RowGroups& groups) {
-  std::uint64_t* const entries = room_for(offsets[posts]);
+  std::uint64_t* const entries = room_for(sorted_, std::size_t{offsets[posts]} + 1);
   std::size_t used = 0;
   for (std::size_t post = 0; post < posts; ++post) {
     for (std::uint32_t i = offsets[post]; i < offsets[post + 1]; ++i) {
@@ -42,14 +42,6 @@ void RowGrouper::group_by_post(const std::uint32_t* keys, const std::uint32_t* o
   list(used, groups);
 }
 
-std::uint64_t* RowGrouper::room_for(std::size_t count) {
-  if (sorted_.size() < count + 1) {
-    sorted_.resize(count + 1);
-    buffer_.resize(count + 1);
-  }
-  return sorted_.data();
-}
-
 // By the least significant digit first, in as few passes as digits of at most kMostBits bits need.
 void RowGrouper::sort(std::size_t count) {
   constexpr unsigned kMostBits = 11;
@@ -59,6 +51,7 @@ void RowGrouper::sort(std::size_t count) {
   const auto bits = static_cast<unsigned>(std::bit_width(all >> 32));
   const unsigned digits = (bits + kMostBits - 1) / kMostBits;
   if (digits == 0) return;
+  room_for(buffer_, count);
   const unsigned width = (bits + digits - 1) / digits;
   const std::uint64_t mask = (1U << width) - 1;
   std::uint32_t starts[kMostDigits][1U << kMostBits];
@@ -125,24 +118,17 @@ void update_part(const Optimizer& optimizer, const TableUpdate& table, std::size
 // A task is as many rows as have about kCostPerTask contributions, a row itself counted as one: a few words
 // make up most of a text.
 void update_rows(const Optimizer& optimizer, const TableUpdate* tables, std::size_t count, std::size_t dim,
-                 CpuContext& context) {
-  std::vector<std::size_t> first_tasks = {0};
+                 CpuContext& context, const std::function<void()>& beside) {
+  // The longest task is the first, so that others are left over for those who wait for its end.
+  std::vector<std::size_t> first_tasks = {beside ? std::size_t{1} : 0};
   for (const TableUpdate* table = tables; table != tables + count; ++table)
     first_tasks.push_back(first_tasks.back() + tasks_of(cost_of(*table->groups), kCostPerTask));
   context.pool.run(first_tasks.back(), [&](std::size_t task, std::size_t) {
+    if (task < first_tasks[0]) return beside();
     const auto next = std::upper_bound(first_tasks.begin(), first_tasks.end(), task);
     const TableUpdate& table = tables[static_cast<std::size_t>(next - first_tasks.begin()) - 1];
     const std::size_t number = task - *(next - 1);
     update_part(optimizer, table, dim, number * kCostPerTask, (number + 1) * kCostPerTask, context);
-  });
-}
-
-void update_rows(const Optimizer& optimizer, const TableUpdate& table, std::size_t dim, CpuContext& context,
-                 const std::function<void()>& beside) {
-  const std::size_t tasks = tasks_of(cost_of(*table.groups), kCostPerTask);
-  context.pool.run(tasks + 1, [&](std::size_t task, std::size_t) {
-    if (task == 0) return beside();
-    update_part(optimizer, table, dim, (task - 1) * kCostPerTask, task * kCostPerTask, context);
   });
 }
 

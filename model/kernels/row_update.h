@@ -45,7 +45,6 @@ class RowGrouper {
                      RowGroups& groups);
 
  private:
-  std::uint64_t* room_for(std::size_t count);
   void sort(std::size_t count);
   void list(std::size_t count, RowGroups& groups) const;
 
@@ -66,7 +65,8 @@ struct RowContributions {
 void update_rows_reference(const Optimizer& optimizer, const RowGroups& groups,
                            const RowContributions& contributions, std::size_t dim, float* table, float* sums);
 
-// The same for `count` tables together.
+// The same for `count` tables together, and for a table in the caller's time. `beside` is one task more,
+// which may take longer than the others.
 struct TableUpdate {
   const RowGroups* groups = nullptr;
   RowContributions contributions;
@@ -74,11 +74,7 @@ struct TableUpdate {
   float* sums = nullptr;
 };
 void update_rows(const Optimizer& optimizer, const TableUpdate* tables, std::size_t count, std::size_t dim,
-                 CpuContext& context);
-// The same for one table, with another task beside it that takes longer than one of these.
-void update_rows(const Optimizer& optimizer, const TableUpdate& table, std::size_t dim, CpuContext& context,
-                 const std::function<void()>& beside);
-// The same for one table, in the caller's time.
+                 CpuContext& context, const std::function<void()>& beside = {});
 void update_rows_alone(const Optimizer& optimizer, const TableUpdate& table, std::size_t dim,
                        const CpuContext& context);
 

@@ -77,8 +77,8 @@ void draw_kept(const Dropout& dropout, std::size_t begin, std::size_t end, std::
   }
 }
 
-// The numbers of 64 tokens of which the first is that of an even number of blocks: all ones for a token that
-// is left out, else zeros.
+// Of 64 tokens, from one on whose number is a multiple of 8: all ones for a token that is left out, else
+// zeros.
 using Sixteen = std::uint32_t __attribute__((vector_size(64)));
 inline void draw_left_out(const Dropout& dropout, std::size_t first, Sixteen (&left_out)[4]) {
   const EightBlocks random(dropout.seed, RandomStream::word_dropout, dropout.step,

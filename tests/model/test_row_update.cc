@@ -152,12 +152,11 @@ TEST(UpdateRows, EqualsTheReference) {
           auto third = table;
           auto beside_sums = sums;
           auto third_sums = sums;
-          update_rows(optimizer, {&groups, given, third.data(), sgd ? nullptr : third_sums.data()}, dim,
-                      context, [&] {
-                        update_rows_alone(optimizer,
-                                          {&groups, given, beside.data(), sgd ? nullptr : beside_sums.data()},
-                                          dim, context);
-                      });
+          const TableUpdate update{&groups, given, third.data(), sgd ? nullptr : third_sums.data()};
+          update_rows(optimizer, &update, 1, dim, context, [&] {
+            update_rows_alone(optimizer, {&groups, given, beside.data(), sgd ? nullptr : beside_sums.data()},
+                              dim, context);
+          });
           EXPECT_EQ(third, actual);
           EXPECT_EQ(beside, actual);
           EXPECT_EQ(third_sums, actual_sums);
